@@ -1,0 +1,5 @@
+//! The gateway. Data flows one way and the modules are read in that order:
+//! [`source`] → [`intake`] → [`tenant`] → [`store`] → [`outbox`] → [`uplink`], put together in `gateway`.
+
+pub mod intake;
+pub mod outbox;
