@@ -1,7 +1,7 @@
 //! What the uplink needs of a tenant's store: the batches that wait, and a way to say which have landed.
 //!
 //! A trait, so that uplink and store do not know each other. Invariant: a batch leaves the outbox only by `landed`, by
-//! its time to live or by quota, and in the last two cases a loss receipt takes its place.
+//! `give_up`, by its time to live or by quota, and in the last three cases a loss receipt takes its place.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -89,4 +89,7 @@ pub trait Outbox: Send + Sync {
     fn losses(&self) -> Reading<'_, Vec<Loss>>;
     /// These ranges (inclusive) are durable at the stamp, as batches or as receipts: they may be deleted. Does not wait.
     fn landed(&self, ranges: &[(Sequence, Sequence)]);
+    /// The stamp will never take this batch: it becomes a dead letter with its bytes, and a loss receipt with this
+    /// reason takes its place in the stream. Does not wait.
+    fn give_up(&self, seq: Sequence, reason: &str);
 }
