@@ -298,11 +298,7 @@ fn check_name(what: &'static str, name: &str) -> Result<(), FrameError> {
 }
 
 fn check_length(what: &str, length: usize, rows: usize) -> Result<(), FrameError> {
-    if length == rows {
-        Ok(())
-    } else {
-        Err(FrameError::Length { what: what.to_owned(), length, rows })
-    }
+    if length == rows { Ok(()) } else { Err(FrameError::Length { what: what.to_owned(), length, rows }) }
 }
 
 fn check_indices(what: &str, indices: &[u32], entries: usize) -> Result<(), FrameError> {

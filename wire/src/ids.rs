@@ -65,9 +65,7 @@ fn check_device(kind: &'static str, text: &str) -> Result<(), NameError> {
     check_length(kind, text, LIMIT)?;
     match text.chars().find(|c| c.is_control()) {
         None => Ok(()),
-        Some(character) => {
-            Err(NameError::Character { kind, character, allowed: "printable characters" })
-        }
+        Some(character) => Err(NameError::Character { kind, character, allowed: "printable characters" }),
     }
 }
 
@@ -156,9 +154,7 @@ impl RouteName {
 }
 
 /// The place of a batch in one tenant's stream from one gateway: 1, 2, 3 … without gaps, kept across restarts.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 pub struct Sequence(pub u64);
 
 impl Sequence {

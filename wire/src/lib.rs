@@ -6,3 +6,6 @@
 
 pub mod frame;
 pub mod ids;
+pub mod message;
+pub mod ranges;
+pub mod session;
