@@ -1,1 +1,19 @@
-//! .
+//! The harness: real processes, real sockets, and an oracle that knows what must have landed.
+//!
+//! Read in this order: [`pki`] (certificates for trying things), [`world`] (a folder with configuration for one stamp
+//! and its gateways), [`process`] (start, kill, measure), [`load`] (devices that publish and remember what was
+//! acknowledged), [`oracle`] (what must have landed against what did), [`demo`], [`bench`]. Nothing here is part of the
+//! product, and nothing in here is a mock: the binaries are the ones that ship.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code: a panic is a failed test"
+)]
+
+pub mod broker;
+pub mod client;
+pub mod load;
+pub mod pki;
+pub mod process;
