@@ -1,9 +1,42 @@
 //! Retry rules as types, without I/O, clock or random generator: now and random bits are parameters.
 //!
-//! A [`Policy`] says how something is retried; policies that do harm (a regular interval, no jitter, no end, two
-//! immediate retries) cannot be constructed.
+//! ```text
+//! (policy, episode, ledger, outcome, now, random) → decision
+//! ```
+//! A [`Policy`] says how something is retried; one that does harm (a regular interval, no jitter, no end, two immediate
+//! retries) cannot be constructed, and in configuration [`text`] is an error that says what to write instead. An
+//! [`Episode`] is the state of one fault; after each failed attempt it takes the [`Outcome`] and gives a [`Decision`]:
+//! retry at a moment, stay parked until a moment or an event, or give up until an operator acts. A [`Ledger`] bounds the
+//! retries of all episodes together. Whoever connects to something calls [`Episode::on_failure`] and obeys; there is no
+//! other loop that retries.
+//!
+//! ```
+//! use backoff::{Decision, Episode, Ledger, Moment, Outcome, Policy};
+//! use std::time::Duration;
+//!
+//! let (policy, mut episode, mut ledger) = (Policy::upstream(), Episode::new(), Ledger::default());
+//! let now = Moment(Duration::from_secs(10));
+//! let refused = || Outcome::transient("connection refused");
+//! // The first retry is immediate, by this policy; the second one is not.
+//! assert_eq!(episode.on_failure(&policy, &mut ledger, refused(), now, 7), Decision::Retry { at: now });
+//! let Decision::Retry { at } = episode.on_failure(&policy, &mut ledger, refused(), now, 7) else { panic!() };
+//! assert!(at > now && at <= now.after(Duration::from_secs(1)));
+//! ```
+//! Rules: Azure Architecture Center, "Transient fault handling" and "Retry Storm antipattern".
 
 pub mod duration;
+pub mod episode;
+pub mod ledger;
+pub mod outcome;
 pub mod policy;
+pub mod text;
+pub mod wait;
 
+pub use episode::{Decision, Ended, Episode, Event, Moment, Standing, Why};
+pub use ledger::Ledger;
+pub use outcome::{Cause, Outcome};
 pub use policy::{Bounds, First, Jitter, Policy, PolicyError, Schedule};
+pub use text::PolicyText;
+
+#[cfg(test)]
+mod rules;

@@ -3,7 +3,8 @@
 //! There is no way to write a regular interval, an endless policy, or one without jitter.
 //!
 //! Rules: Azure Architecture Center, "Transient fault handling" (strategies and anti-patterns). Does not count or wait:
-//! see [`crate::episode`]; the formulas of the waits are in [`crate::wait`].
+//! see [`crate::episode`]; the formulas of the waits are in [`crate::wait`], the
+//! configuration text in [`crate::text`].
 
 use std::time::Duration;
 
@@ -97,16 +98,38 @@ pub enum PolicyError {
     /// Decorrelated jitter where it has no meaning.
     #[error("decorrelated jitter grows by itself (AWS: up to 3 × the wait before): {0}")]
     Decorrelated(&'static str),
-    /// A wait below [`MIN_WAIT`].
+    /// No jitter, or one that nobody knows.
     #[error(
-        "{what} = {value} is practically an immediate retry, and only the first may be one: write first = \
-         \"immediate\" and here 10 ms or more"
+        "jitter = {0}: without jitter all clients come back at the same moment; write jitter = \"full\" (or \"equal\", \
+         \"decorrelated\")"
+    )]
+    Jitter(String),
+    /// A first retry other than "immediate" or "scheduled".
+    #[error(
+        "first = {0}: write first = \"immediate\" for one retry at once (there is no second one: it would hammer what \
+         just failed), or first = \"scheduled\""
+    )]
+    First(String),
+    /// A kind of schedule that nobody knows, or whose keys are not the right ones.
+    #[error("{0}")]
+    Kind(String),
+    /// A fallback that does not exist.
+    #[error(
+        "afterwards = {0}: when an episode has ended without success data waits in the store; write afterwards = \
+         [\"park\"], which is the only fallback in this version"
+    )]
+    Afterwards(String),
+    /// A wait below its bound.
+    #[error(
+        "{what} = {value} is too short: write {least} or more (the only retry without a wait is first = \"immediate\")"
     )]
     TooShort {
         /// Which key.
         what: &'static str,
         /// Its value.
         value: String,
+        /// The least it may be.
+        least: String,
     },
     /// A wait above its bound.
     #[error("{what} = {value} is longer than {limit}")]
@@ -125,6 +148,23 @@ pub enum PolicyError {
          24 h, not {0}"
     )]
     Endless(String),
+}
+
+impl PolicyError {
+    /// The key at fault, dotted, below the policy's table; for showing the place.
+    #[must_use]
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Regular(_) | Self::Decorrelated(_) | Self::Kind(_) => "then",
+            Self::NotGrowing { .. } | Self::ListTooLong(_) => "then.waits",
+            Self::Factor(_) => "then.factor",
+            Self::Jitter(_) => "then.jitter",
+            Self::First(_) => "first",
+            Self::Afterwards(_) => "afterwards",
+            Self::Endless(_) => "episode",
+            Self::TooShort { what, .. } | Self::TooLong { what, .. } => what,
+        }
+    }
 }
 
 impl Policy {
@@ -244,8 +284,8 @@ impl Schedule {
         cap: Duration,
         jitter: Jitter,
     ) -> Result<Self, PolicyError> {
-        within("base", base, MIN_WAIT, MAX_WAIT)?;
-        within("cap", cap, MIN_WAIT, MAX_WAIT)?;
+        within("then.base", base, MIN_WAIT, MAX_WAIT)?;
+        within("then.cap", cap, MIN_WAIT, MAX_WAIT)?;
         if cap <= base {
             return Err(PolicyError::Regular(format!(
                 "cap {} is not above base {}",
@@ -281,7 +321,7 @@ impl Schedule {
             }));
         }
         for wait in &waits {
-            within("waits", *wait, MIN_WAIT, MAX_WAIT)?;
+            within("then.waits", *wait, MIN_WAIT, MAX_WAIT)?;
         }
         for (before, next) in waits.iter().zip(waits.iter().skip(1)) {
             if next == before {
@@ -316,7 +356,11 @@ impl Bounds {
 
 fn within(what: &'static str, value: Duration, least: Duration, most: Duration) -> Result<(), PolicyError> {
     if value < least {
-        Err(PolicyError::TooShort { what, value: crate::duration::format(value) })
+        Err(PolicyError::TooShort {
+            what,
+            value: crate::duration::format(value),
+            least: crate::duration::format(least),
+        })
     } else if value > most {
         Err(PolicyError::TooLong {
             what,
