@@ -3,3 +3,5 @@
 
 pub mod intake;
 pub mod outbox;
+pub mod source;
+pub mod store;

@@ -1,0 +1,291 @@
+//! When a reading was taken, as the device says it: a number since 1970 UTC in a configured unit, or RFC 3339 text.
+//!
+//! All arithmetic is on integers, so that `1760000000.123` seconds is exactly that. Does not read a clock.
+//! Invariant: every accepted time is within the rule's bounds around its arrival.
+
+use std::time::Duration;
+
+use gateway_config::{TimeField, TimeMissing, TimeUnit};
+
+/// How a rule finds the time in a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeRule {
+    /// Dotted name of the field; `None`: the arrival time is used.
+    pub field: Option<Box<str>>,
+    /// What the field holds; numbers may be fractional.
+    pub unit: TimeUnit,
+    /// Most nanoseconds after arrival that are believed; beyond, the message is undecodable.
+    pub max_ahead: i64,
+    /// Most nanoseconds before arrival that are believed.
+    pub max_behind: i64,
+    /// Whether a message without the field is undecodable; otherwise its arrival counts.
+    pub required: bool,
+}
+
+impl TimeRule {
+    /// The rule as configured; `None`: messages carry no time.
+    #[must_use]
+    pub fn new(field: Option<&TimeField>) -> Self {
+        let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        match field {
+            None => Self {
+                field: None,
+                unit: TimeUnit::Nanos,
+                max_ahead: i64::MAX,
+                max_behind: i64::MAX,
+                required: false,
+            },
+            Some(time) => Self {
+                field: Some(time.field.as_str().into()),
+                unit: time.unit,
+                max_ahead: nanos(time.max_ahead),
+                max_behind: time.max_behind.map_or(i64::MAX, nanos),
+                required: time.missing == TimeMissing::Reject,
+            },
+        }
+    }
+}
+
+/// Why a time is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TimeFault {
+    /// The wrong JSON type.
+    #[error("the time field must be {wanted}, it is {found}")]
+    Type {
+        /// What the rule wants.
+        wanted: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// The field is not there (or `null`) and must be.
+    #[error("the time field {0:?} is missing")]
+    Missing(Box<str>),
+    /// Text that is no time.
+    #[error("the time field is neither a number nor a time as in RFC 3339, e.g. 2026-01-31T23:59:59.5Z")]
+    Text,
+    /// Outside what nanoseconds in 64 bits can hold (1677 to 2262).
+    #[error("the time is outside the years 1678 to 2261: is the unit right?")]
+    Range,
+    /// After arrival by more than allowed.
+    #[error("the time is {0} s in the future, more than max_ahead allows")]
+    Ahead(i64),
+    /// Before arrival by more than allowed.
+    #[error("the time is {0} s in the past, more than max_behind allows")]
+    Behind(i64),
+}
+
+const NANOS: i64 = 1_000_000_000;
+
+/// Nanoseconds of one unit.
+fn nanos_of(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Seconds | TimeUnit::Rfc3339 => NANOS,
+        TimeUnit::Millis => 1_000_000,
+        TimeUnit::Micros => 1_000,
+        TimeUnit::Nanos => 1,
+    }
+}
+
+/// A whole number of units, in nanoseconds.
+///
+/// # Errors
+/// [`TimeFault::Range`].
+pub fn whole(unit: TimeUnit, units: i64) -> Result<i64, TimeFault> {
+    units.checked_mul(nanos_of(unit)).ok_or(TimeFault::Range)
+}
+
+/// A number of units as written (`digits[.digits]`; with an exponent: rounded to the nearest f64), in nanoseconds; what
+/// is finer than a nanosecond is cut off.
+///
+/// # Errors
+/// [`TimeFault::Range`] or [`TimeFault::Text`].
+pub fn decimal(unit: TimeUnit, text: &str) -> Result<i64, TimeFault> {
+    if text.contains(['e', 'E']) {
+        let units: f64 = text.parse().map_err(|_| TimeFault::Text)?;
+        let nanos = units * nanos_of(unit) as f64;
+        // Below 2^63: the cast is exact enough, the number was a float to begin with.
+        return if nanos.abs() < 9.2e18 { Ok(nanos as i64) } else { Err(TimeFault::Range) };
+    }
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (whole_digits, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if whole_digits.is_empty() || !whole_digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(TimeFault::Text);
+    }
+    let units = whole_digits.parse().map_err(|_| TimeFault::Range)?;
+    let nanos = whole(unit, units)?
+        .checked_add(fraction_of(fraction, nanos_of(unit)).ok_or(TimeFault::Text)?)
+        .ok_or(TimeFault::Range)?;
+    Ok(if negative { -nanos } else { nanos })
+}
+
+/// `0.fraction` of `unit` nanoseconds, cut off.
+fn fraction_of(fraction: &str, unit: i64) -> Option<i64> {
+    let mut place = unit;
+    let mut nanos = 0;
+    for digit in fraction.bytes() {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        place /= 10;
+        nanos += i64::from(digit - b'0') * place;
+    }
+    Some(nanos)
+}
+
+impl TimeRule {
+    /// Checks a time against its arrival.
+    ///
+    /// # Errors
+    /// [`TimeFault::Ahead`] or [`TimeFault::Behind`].
+    pub fn within(&self, time: i64, arrived: i64) -> Result<i64, TimeFault> {
+        let ahead = time.saturating_sub(arrived);
+        if ahead > self.max_ahead {
+            return Err(TimeFault::Ahead(ahead / NANOS));
+        }
+        if ahead.saturating_neg() > self.max_behind {
+            return Err(TimeFault::Behind(ahead.saturating_neg() / NANOS));
+        }
+        Ok(time)
+    }
+}
+
+/// Nanoseconds since 1970 UTC of a text as in RFC 3339 (section 5.6); a space may stand for the `T`.
+///
+/// # Errors
+/// [`TimeFault::Text`] or [`TimeFault::Range`].
+pub fn rfc3339(text: &str) -> Result<i64, TimeFault> {
+    let bytes = text.as_bytes();
+    let two = |at: usize, limit: i64| number(bytes, at, 2).filter(|&value| value <= limit);
+    let sign = |at: usize, allowed: &[u8]| bytes.get(at).filter(|byte| allowed.contains(byte));
+    let whole = || {
+        let year = number(bytes, 0, 4)?;
+        sign(4, b"-")?;
+        let month = two(5, 12).filter(|&month| month >= 1)?;
+        sign(7, b"-")?;
+        let day = two(8, days_in(year, month)).filter(|&day| day >= 1)?;
+        sign(10, b"Tt ")?;
+        let hour = two(11, 23)?;
+        sign(13, b":")?;
+        let minute = two(14, 59)?;
+        sign(16, b":")?;
+        // 60 is a leap second: POSIX time has none, it becomes the second after.
+        let second = two(17, 60)?;
+        Some(days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
+    };
+    let seconds = whole().ok_or(TimeFault::Text)?;
+    let mut rest = text.get(19..).ok_or(TimeFault::Text)?;
+    let mut nanos = 0;
+    if let Some(fraction) = rest.strip_prefix('.') {
+        let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+        let (fraction, zone) = fraction.split_at_checked(digits).ok_or(TimeFault::Text)?;
+        if digits == 0 {
+            return Err(TimeFault::Text);
+        }
+        nanos = fraction_of(fraction, NANOS).ok_or(TimeFault::Text)?;
+        rest = zone;
+    }
+    let offset = zone(rest.as_bytes()).ok_or(TimeFault::Text)?;
+    (seconds - offset).checked_mul(NANOS).and_then(|time| time.checked_add(nanos)).ok_or(TimeFault::Range)
+}
+
+/// Seconds east of Greenwich.
+fn zone(text: &[u8]) -> Option<i64> {
+    let east = match text {
+        b"Z" | b"z" => return Some(0),
+        [b'+', ..] => 1,
+        [b'-', ..] => -1,
+        _ => return None,
+    };
+    let hours = number(text, 1, 2).filter(|&hours| hours <= 23)?;
+    let minutes = number(text, 4, 2).filter(|&minutes| minutes <= 59)?;
+    (text.get(3) == Some(&b':') && text.len() == 6).then_some(east * (hours * 3_600 + minutes * 60))
+}
+
+fn number(bytes: &[u8], at: usize, digits: usize) -> Option<i64> {
+    let digits = bytes.get(at..at + digits)?;
+    digits.iter().try_fold(0, |value, digit| {
+        digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0'))
+    })
+}
+
+fn days_in(year: i64, month: i64) -> i64 {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    match month {
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + i64::from(leap),
+        _ => 31,
+    }
+}
+
+/// Days from 1970-01-01 in the proleptic Gregorian calendar (Hinnant, "chrono-compatible low-level date algorithms").
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_taken_exactly() {
+        assert_eq!(whole(TimeUnit::Millis, 1_760_000_000_123), Ok(1_760_000_000_123_000_000));
+        assert_eq!(decimal(TimeUnit::Seconds, "1760000000.123456789"), Ok(1_760_000_000_123_456_789));
+        assert_eq!(decimal(TimeUnit::Seconds, "-1.5"), Ok(-1_500_000_000));
+        assert_eq!(decimal(TimeUnit::Millis, "0.0000019"), Ok(1));
+        assert_eq!(decimal(TimeUnit::Nanos, "7.9"), Ok(7));
+        assert_eq!(decimal(TimeUnit::Seconds, "1.76e9"), Ok(1_760_000_000_000_000_000));
+        assert_eq!(decimal(TimeUnit::Seconds, "1e300"), Err(TimeFault::Range));
+        assert_eq!(whole(TimeUnit::Seconds, i64::MAX), Err(TimeFault::Range));
+        assert_eq!(decimal(TimeUnit::Seconds, "99999999999999999999"), Err(TimeFault::Range));
+        assert_eq!(decimal(TimeUnit::Seconds, "soon"), Err(TimeFault::Text));
+    }
+
+    #[test]
+    fn texts_are_read_as_rfc_3339_says() {
+        assert_eq!(rfc3339("1970-01-01T00:00:00Z"), Ok(0));
+        // The examples of RFC 3339, section 5.8.
+        assert_eq!(rfc3339("1985-04-12T23:20:50.52Z"), Ok(482_196_050_520_000_000));
+        assert_eq!(rfc3339("1996-12-19T16:39:57-08:00"), Ok(851_042_397_000_000_000));
+        assert_eq!(rfc3339("1990-12-31T23:59:60Z"), Ok(662_688_000_000_000_000));
+        assert_eq!(rfc3339("2024-02-29 12:00:00.000000001+05:30"), Ok(1_709_188_200_000_000_001));
+        for wrong in [
+            "", "2024", "2023-02-29T00:00:00Z", "2024-13-01T00:00:00Z", "2024-01-01T24:00:00Z",
+            "2024-01-01T00:00:00", "2024-01-01T00:00:00.Z", "2024-01-01T00:00:00+0100",
+            "2024-01-01T00:00:00Zx", "2024-01-01T00:00:0é", "2024-00-10T00:00:00Z",
+        ] {
+            assert_eq!(rfc3339(wrong), Err(TimeFault::Text), "{wrong:?}");
+        }
+        assert_eq!(rfc3339("9999-01-01T00:00:00Z"), Err(TimeFault::Range));
+    }
+
+    #[test]
+    fn every_day_follows_the_one_before() {
+        let mut before = days_since_1970(1899, 12, 31);
+        for year in 1900..2200 {
+            for month in 1..=12 {
+                for day in 1..=days_in(year, month) {
+                    let this = days_since_1970(year, month, day);
+                    assert_eq!(this, before + 1, "{year}-{month}-{day}");
+                    before = this;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn times_far_from_arrival_are_not_believed() {
+        let rule = TimeRule { max_ahead: NANOS, max_behind: 2 * NANOS, ..TimeRule::new(None) };
+        assert_eq!(rule.within(5 * NANOS, 4 * NANOS), Ok(5 * NANOS));
+        assert_eq!(rule.within(6 * NANOS, 4 * NANOS), Err(TimeFault::Ahead(2)));
+        assert_eq!(rule.within(2 * NANOS, 4 * NANOS), Ok(2 * NANOS));
+        assert_eq!(rule.within(NANOS, 4 * NANOS), Err(TimeFault::Behind(3)));
+        assert!(rule.within(i64::MIN, i64::MAX).is_err());
+    }
+}
