@@ -1,0 +1,333 @@
+//! One transaction of the writer: what has landed goes, what has expired goes, commits enter in order, quota is kept.
+//!
+//! Nothing here changes the writer's own values: a group that fails leaves no trace, and is simply written again.
+//! Per commit there is one row of `outbox` a batch and one row of `commits`; only dead letters, plugin state and QoS 2
+//! identifiers cost a statement each.
+
+use std::collections::VecDeque;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use wire::ids::Sequence;
+use wire::ranges::RangeSet;
+
+use super::totals::{Totals, signed, unsigned};
+use super::{Commit, DeadLetter, NewBatch, StateChange, StoreConfig, WhenFull, opening, retention, schema};
+use crate::intake::IdentifierChange;
+use crate::outbox::{Outgoing, Priority};
+
+/// Most batches deleted as landed in one transaction, so that a late acknowledgement of a whole backlog does not hold
+/// up commits.
+const LANDED_BATCHES: usize = 4_096;
+/// Fingerprints' log: compacted when it is this many times its compacted size …
+const COMPACT_FACTOR: u64 = 8;
+/// … but not below this many bytes,
+const COMPACT_LEAST: u64 = 256 << 10;
+/// … and in any case from this many.
+const COMPACT_MOST: u64 = 8 << 20;
+
+/// Where the log of commits stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Position {
+    /// Id of the newest row.
+    pub(super) id: i64,
+    /// Whether that row carries fingerprints and must stay; else the next group replaces it.
+    pub(super) holds_recent: bool,
+}
+
+/// What a group is made of.
+pub(super) struct Group<'a> {
+    pub(super) jobs: &'a VecDeque<Commit>,
+    pub(super) most_jobs: usize,
+    pub(super) landed: &'a RangeSet,
+    /// Batches the stamp will never take, and why.
+    pub(super) given_up: &'a [(Sequence, String)],
+    pub(super) now: i64,
+    pub(super) config: &'a StoreConfig,
+    /// Receipts up to this id are not extended any more.
+    pub(super) told: i64,
+    pub(super) totals: Totals,
+    pub(super) position: Position,
+    /// The earliest expiry may have come.
+    pub(super) expire: bool,
+}
+
+/// What it did, once committed.
+pub(super) struct Effects {
+    pub(super) totals: Totals,
+    pub(super) position: Position,
+    /// Jobs from the front that are in.
+    pub(super) admitted: usize,
+    pub(super) added: Vec<(Priority, Outgoing)>,
+    /// Ranges that left the outbox.
+    pub(super) gone: Vec<(Sequence, Sequence)>,
+    /// Landed ranges for the next group.
+    pub(super) landed_left: RangeSet,
+    /// Expiries may have changed.
+    pub(super) expiries: bool,
+}
+
+impl Group<'_> {
+    /// Writes the group and makes it durable.
+    pub(super) fn write(&self, connection: &mut Connection) -> rusqlite::Result<Effects> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut effects = Effects {
+            totals: self.totals,
+            position: self.position,
+            admitted: 0,
+            added: Vec::new(),
+            gone: Vec::new(),
+            landed_left: RangeSet::new(),
+            expiries: self.expire,
+        };
+        remove_landed(&transaction, self.landed, &mut effects)?;
+        for (seq, reason) in self.given_up {
+            retention::refused(&transaction, *seq, reason, self.told, &mut effects)?;
+        }
+        if self.expire {
+            retention::expire(&transaction, self.now, self.told, &mut effects)?;
+        }
+        let mut recent = Vec::new();
+        for job in self.jobs.iter().take(self.most_jobs) {
+            if !self.has_room(job, &effects.totals) {
+                break;
+            }
+            self.enter(&transaction, job, &mut effects)?;
+            recent.extend_from_slice(&job.fingerprints);
+            effects.admitted += 1;
+        }
+        retention::keep_dead_letters(&transaction, self.config, &mut effects)?;
+        retention::keep_quota(&transaction, self.config, self.told, &mut effects)?;
+        note_commit(&transaction, recent, &mut effects)?;
+        transaction.commit()?;
+        Ok(effects)
+    }
+
+    /// A commit larger than the quota still enters an empty outbox: waiting would be for ever.
+    fn has_room(&self, job: &Commit, totals: &Totals) -> bool {
+        let bytes = job.payload_bytes() as u64;
+        self.config.when_full == WhenFull::DropOldest
+            || bytes == 0
+            || totals.batches() == 0
+            || totals.used() + bytes <= self.config.quota
+    }
+
+    fn enter(&self, transaction: &Transaction<'_>, job: &Commit, effects: &mut Effects) -> rusqlite::Result<()> {
+        effects.totals.counts.add(&job.counts);
+        for batch in &job.batches {
+            insert_batch(transaction, batch, self.now, effects)?;
+        }
+        for change in &job.state {
+            change_state(transaction, change, &mut effects.totals)?;
+        }
+        for letter in &job.dead_letters {
+            insert_dead_letter(transaction, letter, &mut effects.totals)?;
+        }
+        job.identifiers.iter().try_for_each(|change| change_identifier(transaction, change))
+    }
+}
+
+fn insert_batch(
+    transaction: &Transaction<'_>,
+    batch: &NewBatch,
+    now: i64,
+    effects: &mut Effects,
+) -> rusqlite::Result<()> {
+    effects.totals.last += 1;
+    let seq = Sequence(effects.totals.last);
+    let keep = batch.keep.map(|keep| i64::try_from(keep.as_nanos()).unwrap_or(i64::MAX));
+    let expires = keep.map(|keep| now.saturating_add(keep));
+    let bytes = batch.payload.len() as u64;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO outbox (seq, route, priority, created, expires, rows, bytes, payload) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    insert.execute(params![
+        signed(seq.0),
+        batch.route.as_str(),
+        batch.priority as i64,
+        now,
+        expires,
+        batch.rows,
+        signed(bytes),
+        &batch.payload[..]
+    ])?;
+    let load = effects.totals.of_mut(batch.priority);
+    load.batches += 1;
+    load.bytes += bytes;
+    load.rows += u64::from(batch.rows);
+    effects.totals.emitted += u64::from(batch.rows);
+    effects.expiries |= expires.is_some();
+    let (route, payload) = (batch.route.clone(), batch.payload.clone());
+    effects.added.push((batch.priority, Outgoing { seq, route, created: now, rows: batch.rows, payload }));
+    Ok(())
+}
+
+fn change_state(
+    transaction: &Transaction<'_>,
+    change: &StateChange,
+    totals: &mut Totals,
+) -> rusqlite::Result<()> {
+    let key = (&*change.step, change.key.as_str());
+    let mut size = transaction
+        .prepare_cached("SELECT COALESCE(SUM(LENGTH(value) + ?3), 0) FROM state WHERE step = ?1 AND key = ?2")?;
+    let key_bytes = signed(change.key.len() as u64);
+    let before: i64 = size.query_row((key.0, key.1, key_bytes), |row| row.get(0))?;
+    totals.state_bytes = totals.state_bytes.saturating_sub(unsigned(before));
+    match &change.value {
+        Some(value) => {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO state (step, key, value) VALUES (?1, ?2, ?3)")?
+                .execute((key.0, key.1, value))?;
+            totals.state_bytes += (value.len() + change.key.len()) as u64;
+        }
+        None => {
+            transaction.prepare_cached("DELETE FROM state WHERE step = ?1 AND key = ?2")?.execute(key)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn insert_dead_letter(
+    transaction: &Transaction<'_>,
+    letter: &DeadLetter,
+    totals: &mut Totals,
+) -> rusqlite::Result<()> {
+    let size = letter.weight() as u64;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO dead_letters (size, time, device, topic, step, digest, reason, trace, original) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?;
+    insert.execute(params![
+        signed(size),
+        letter.time,
+        letter.device,
+        letter.topic,
+        letter.step,
+        letter.digest,
+        letter.reason,
+        letter.trace,
+        letter.original
+    ])?;
+    totals.dead_letters += 1;
+    totals.dead_bytes += size;
+    Ok(())
+}
+
+fn change_identifier(transaction: &Transaction<'_>, change: &IdentifierChange) -> rusqlite::Result<()> {
+    match change {
+        IdentifierChange::Taken { client, packet } => transaction
+            .prepare_cached("INSERT OR IGNORE INTO identifiers (client, packet) VALUES (?1, ?2)")?
+            .execute((&**client, packet))?,
+        IdentifierChange::Released { client, packet } => transaction
+            .prepare_cached("DELETE FROM identifiers WHERE client = ?1 AND packet = ?2")?
+            .execute((&**client, packet))?,
+        IdentifierChange::Forgotten { client } => {
+            transaction.prepare_cached("DELETE FROM identifiers WHERE client = ?1")?.execute([&**client])?
+        }
+    };
+    Ok(())
+}
+
+/// Deletes what the stamp has, up to [`LANDED_BATCHES`] at a time; the sizes are read before, without the payload.
+fn remove_landed(
+    transaction: &Transaction<'_>,
+    landed: &RangeSet,
+    effects: &mut Effects,
+) -> rusqlite::Result<()> {
+    let mut left = LANDED_BATCHES;
+    for (from, to) in landed.iter() {
+        let to = to.min(Sequence(effects.totals.last));
+        if from > to {
+            continue;
+        }
+        let (seen, reached) = subtract_landed(transaction, from, to, left, &mut effects.totals)?;
+        let reached = reached.unwrap_or(to);
+        if seen > 0 {
+            transaction
+                .prepare_cached("DELETE FROM outbox WHERE seq BETWEEN ?1 AND ?2")?
+                .execute((signed(from.0), signed(reached.0)))?;
+            effects.gone.push((from, reached));
+            left -= seen;
+        }
+        if reached < to {
+            effects.landed_left.insert_range(reached.next(), to);
+        }
+        if effects.totals.receipts > 0 {
+            retention::receipts_landed(transaction, from, reached, &mut effects.totals)?;
+        }
+    }
+    Ok(())
+}
+
+/// Counts the batches of a range as landed. Returns how many there were, and the last one counted if there are more.
+fn subtract_landed(
+    transaction: &Transaction<'_>,
+    from: Sequence,
+    to: Sequence,
+    most: usize,
+    totals: &mut Totals,
+) -> rusqlite::Result<(usize, Option<Sequence>)> {
+    let mut query = transaction
+        .prepare_cached("SELECT seq, priority, rows, bytes FROM outbox WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq")?;
+    let mut rows = query.query((signed(from.0), signed(to.0)))?;
+    let (mut seen, mut last) = (0, from);
+    while let Some(row) = rows.next()? {
+        if seen == most {
+            // Nothing of this range may have been counted: then it waits from its very beginning.
+            let before = Sequence(if seen == 0 { from.0.saturating_sub(1) } else { last.0 });
+            return Ok((seen, Some(before)));
+        }
+        last = Sequence(unsigned(row.get(0)?));
+        let batch = retention::Waiting::of(row)?;
+        batch.leave(totals);
+        totals.landed += batch.rows;
+        seen += 1;
+    }
+    Ok((seen, None))
+}
+
+/// The group's row of `commits`, and the fingerprints' log compacted when it has grown.
+fn note_commit(transaction: &Transaction<'_>, recent: Vec<u8>, effects: &mut Effects) -> rusqlite::Result<()> {
+    let totals = &mut effects.totals;
+    totals.recent_log += recent.len() as u64;
+    let limit = (totals.recent_base * COMPACT_FACTOR).clamp(COMPACT_LEAST, COMPACT_MOST);
+    let mut position = effects.position;
+    let mut recent = (!recent.is_empty()).then_some(recent);
+    if totals.recent_log > limit {
+        let mut known = opening::load_recent(transaction)?;
+        known.replay(&recent.take().unwrap_or_default());
+        transaction.execute("DELETE FROM commits", [])?;
+        let chunks = known.snapshot();
+        totals.recent_base = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        totals.recent_log = 0;
+        for (id, chunk) in (1..).zip(&chunks) {
+            transaction.execute("INSERT INTO commits (id, recent) VALUES (?1, ?2)", (id, chunk))?;
+        }
+        position = Position { id: chunks.len() as i64, holds_recent: true };
+    }
+    if position.holds_recent {
+        position.id += 1;
+    }
+    position.holds_recent = recent.is_some();
+    insert_commit(transaction, position.id, totals, recent.as_deref())?;
+    effects.position = position;
+    Ok(())
+}
+
+fn insert_commit(
+    transaction: &Transaction<'_>,
+    id: i64,
+    totals: &Totals,
+    recent: Option<&[u8]>,
+) -> rusqlite::Result<()> {
+    static INSERT: std::sync::LazyLock<String> =
+        std::sync::LazyLock::new(|| schema::commit_row("INSERT OR REPLACE"));
+    let mut insert = transaction.prepare_cached(&INSERT)?;
+    insert.raw_bind_parameter(1, id)?;
+    for (at, value) in (2..).zip(totals.to_row()) {
+        insert.raw_bind_parameter(at, value)?;
+    }
+    insert.raw_bind_parameter(super::totals::COLUMNS + 2, recent)?;
+    insert.raw_execute()?;
+    Ok(())
+}

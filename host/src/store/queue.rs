@@ -1,0 +1,185 @@
+//! The bounded queue between lane, uplink and the writer thread.
+//!
+//! The writer takes everything at once (group commit) and is woken only when it waits. Acknowledged ranges ride with
+//! the next commit, so they do not wake it unless it waits without a limit.
+//!
+//! Invariants: jobs leave in the order they came; at most [`JOBS`] jobs or [`BYTES`] bytes (or a single larger job);
+//! after `close` nothing enters.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use wire::ids::Sequence;
+use wire::ranges::RangeSet;
+
+use super::Commit;
+
+/// Most commits queued; the lane waits beyond.
+pub(super) const JOBS: usize = 256;
+/// Most bytes queued ([`Commit::weight`]).
+pub(super) const BYTES: usize = 8 << 20;
+/// Most refusals by the stamp noted at a time; a batch beyond stays in the outbox and is offered again.
+const GIVEN_UP: usize = 1_024;
+
+#[derive(Default)]
+pub(super) struct Queue {
+    inner: Mutex<Inner>,
+    work: Condvar,
+    room: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    jobs: VecDeque<Commit>,
+    bytes: usize,
+    landed: RangeSet,
+    given_up: Vec<(Sequence, String)>,
+    closing: bool,
+    closed: bool,
+    /// The writer waits, and for what.
+    waits: Option<Wait>,
+}
+
+/// What the writer waits for, besides closing.
+#[derive(Clone, Copy)]
+pub(super) struct Wait {
+    /// New jobs; without it, jobs stay in the queue.
+    pub(super) jobs: bool,
+    /// Landed ranges or refused batches, as soon as there are any.
+    pub(super) landed: bool,
+    /// Until then at most.
+    pub(super) until: Option<Instant>,
+}
+
+/// What the writer got.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) jobs: VecDeque<Commit>,
+    pub(super) landed: RangeSet,
+    pub(super) given_up: Vec<(Sequence, String)>,
+    pub(super) closing: bool,
+}
+
+impl Queue {
+    /// Adds a job, waiting for room. Gives it back when the queue is closing.
+    pub(super) fn push(&self, job: Commit) -> Result<(), Commit> {
+        let weight = job.weight();
+        let mut inner = self.lock();
+        while !inner.closing
+            && !inner.jobs.is_empty()
+            && (inner.jobs.len() >= JOBS || inner.bytes + weight > BYTES)
+        {
+            inner = self.room.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        if inner.closing {
+            return Err(job);
+        }
+        inner.bytes += weight;
+        inner.jobs.push_back(job);
+        if inner.waits.is_some_and(|wait| wait.jobs) {
+            inner.waits = None;
+            drop(inner);
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Notes ranges that may be deleted.
+    pub(super) fn landed(&self, ranges: &[(Sequence, Sequence)]) {
+        let mut inner = self.lock();
+        if inner.closed {
+            return;
+        }
+        for &(from, to) in ranges {
+            inner.landed.insert_range(from, to);
+        }
+        self.wake_for_landed(inner);
+    }
+
+    /// Notes a batch that the stamp will never take.
+    pub(super) fn give_up(&self, seq: Sequence, reason: &str) {
+        let mut inner = self.lock();
+        if !inner.closed && inner.given_up.len() < GIVEN_UP {
+            inner.given_up.push((seq, reason.to_owned()));
+        }
+        self.wake_for_landed(inner);
+    }
+
+    fn wake_for_landed(&self, mut inner: MutexGuard<'_, Inner>) {
+        if inner.waits.is_some_and(|wait| wait.landed) {
+            inner.waits = None;
+            drop(inner);
+            self.work.notify_one();
+        }
+    }
+
+    /// The landed ranges that the writer has not taken yet.
+    pub(super) fn landed_so_far(&self) -> RangeSet {
+        self.lock().landed.clone()
+    }
+
+    /// Lets nothing in any more and wakes everybody.
+    pub(super) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closing = true;
+        inner.waits = None;
+        drop(inner);
+        self.work.notify_one();
+        self.room.notify_all();
+    }
+
+    /// The writer's: waits as told, then takes what is there.
+    pub(super) fn take(&self, wait: Wait) -> Work {
+        let mut inner = self.lock();
+        let ready = |inner: &Inner| {
+            inner.closing
+                || (wait.jobs && !inner.jobs.is_empty())
+                || (wait.landed && !(inner.landed.is_empty() && inner.given_up.is_empty()))
+        };
+        while !ready(&inner) {
+            inner.waits = Some(wait);
+            match wait.until {
+                None => inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    (inner, _) =
+                        self.work.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+        inner.waits = None;
+        let mut work = Work {
+            landed: std::mem::take(&mut inner.landed),
+            given_up: std::mem::take(&mut inner.given_up),
+            closing: inner.closing,
+            ..Work::default()
+        };
+        if wait.jobs || inner.closing {
+            std::mem::swap(&mut work.jobs, &mut inner.jobs);
+            inner.bytes = 0;
+            self.room.notify_all();
+        }
+        work
+    }
+
+    /// The writer ends: later landed ranges are of no use.
+    pub(super) fn closed(&self) {
+        let mut inner = self.lock();
+        inner.closing = true;
+        inner.closed = true;
+        let left = std::mem::take(&mut inner.jobs);
+        drop(inner);
+        self.room.notify_all();
+        for job in left {
+            job.refuse("the store is closed");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
