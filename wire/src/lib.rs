@@ -4,6 +4,7 @@
 //! into the bytes of a batch and back, [`message`] are the messages of a session and their encoding, [`ranges`] are
 //! sets of sequence numbers, and [`session`] holds the two state machines that exchange the messages.
 
+pub mod codec;
 pub mod frame;
 pub mod ids;
 pub mod message;

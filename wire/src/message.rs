@@ -28,6 +28,8 @@ use crate::ranges::RangeSet;
 pub const VERSION: u16 = 1;
 /// First bytes of each direction: name, framing version, line feed.
 pub const PREAMBLE: [u8; 8] = *b"SLUICE\x01\n";
+/// The protocol's name in TLS (ALPN), which QUIC requires: the same as the preamble says.
+pub const ALPN: &[u8] = b"sluice/1";
 /// Most bytes of a message after its length. A longer one ends the session.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// Most bytes of a batch's payload: the message limit less a generous header.
