@@ -1,1 +1,32 @@
-//! .
+//! Hosts WebAssembly plugins: loads them, configures them as steps, and calls them under limits.
+//!
+//! In the order of a plugin's life: the [`engine`] loads a file (it is [inspected](engine::LoadError) before it is
+//! compiled, and compiled only once per machine), a [`Step`] or a [`DecodeStep`] is made of the [`Plugin`] and its
+//! configuration, and [calls](call) hand it frames or messages. What a guest may ask for in return is in `host`, what it
+//! may use up in [`limits`], what is left when it fails in [`fault`].
+//!
+//! Guests are hostile: every length, index and name they return is checked, every quantity is bounded, and whatever they
+//! do ends as a [`StepFault`], never as a panic or a stuck thread. This crate decides nothing about a lane: it does not
+//! retry, store or route. Calls are synchronous; a step belongs to the thread that calls it.
+
+mod bindings;
+mod boundary;
+mod cache;
+pub mod call;
+pub mod engine;
+pub mod fault;
+mod host;
+mod inspect;
+mod instance;
+pub mod limits;
+mod precompiled;
+pub mod state;
+pub mod step;
+mod ticker;
+
+pub use call::{CallContext, Link, Level, LogLine, Messages, Metric, MetricValue, Origin, Processed, Rejected, Routed, Uplink};
+pub use engine::{Digest, Engine, EngineConfig, EngineError, Kind, LoadError, Plugin};
+pub use fault::{ConfigureFault, FaultKind, StepFault};
+pub use limits::Limits;
+pub use state::StateChange;
+pub use step::{DecodeStep, Step, StepConfig};

@@ -1,0 +1,179 @@
+//! Between `wire`'s frames and the boundary's types. Into the guest everything is borrowed, out of it every list is
+//! moved: no value is copied here, and nothing is touched row by row but for checking.
+
+use wire::frame::{Blobs, Column, Frame, Texts, Values};
+use wire::ids::RouteName;
+
+use crate::bindings::sluice::plugin::types;
+use crate::call::{Messages, Origin, Rejected, Routed};
+use crate::fault::FaultKind;
+use crate::host::cut;
+
+/// Most frames, and most rejections, that a call may return.
+const MAX_FRAMES: usize = 4_096;
+
+/// Why an output is no output.
+pub(crate) type Violation = (FaultKind, String);
+
+/// Lends frames to a guest call.
+pub(crate) fn with_frames<R>(frames: &[Frame], call: impl FnOnce(&[types::FrameParam<'_>]) -> R) -> R {
+    let dictionaries: Vec<Dictionaries<'_>> = frames.iter().map(Dictionaries::of).collect();
+    let columns: Vec<Vec<types::ColumnParam<'_>>> =
+        frames.iter().zip(&dictionaries).map(|(frame, names)| lend_columns(frame, names)).collect();
+    let lent: Vec<types::FrameParam<'_>> = frames
+        .iter()
+        .zip(dictionaries.iter().zip(&columns))
+        .map(|(frame, (names, columns))| types::FrameParam {
+            profile: &frame.profile,
+            devices: &names.devices,
+            device: &frame.device,
+            time: &frame.time,
+            columns,
+        })
+        .collect();
+    call(&lent)
+}
+
+/// Lends messages to a guest call.
+pub(crate) fn with_messages<R>(messages: &Messages<'_>, call: impl FnOnce(types::Messages<'_>) -> R) -> R {
+    let devices = texts(messages.devices);
+    let topics = texts(messages.topics);
+    call(types::Messages {
+        profile: messages.profile,
+        devices: &devices,
+        device: messages.device,
+        arrived: messages.arrived,
+        topics: types::TextsParam { dictionary: &topics, index: messages.topic },
+        payloads: types::BlobsParam { ends: messages.ends, bytes: messages.payloads },
+    })
+}
+
+/// The lists of texts of a frame, as lists of borrowed texts.
+struct Dictionaries<'a> {
+    devices: Vec<&'a str>,
+    /// Of each column; empty unless it holds texts.
+    columns: Vec<Vec<&'a str>>,
+}
+
+impl<'a> Dictionaries<'a> {
+    fn of(frame: &'a Frame) -> Self {
+        let columns = frame.columns.iter().map(|column| match &column.values {
+            Values::Text(column) => texts(&column.dictionary),
+            _ => Vec::new(),
+        });
+        Dictionaries { devices: texts(&frame.devices), columns: columns.collect() }
+    }
+}
+
+fn texts(list: &[String]) -> Vec<&str> {
+    list.iter().map(String::as_str).collect()
+}
+
+fn lend_columns<'a>(frame: &'a Frame, names: &'a Dictionaries<'a>) -> Vec<types::ColumnParam<'a>> {
+    let lend = |(column, dictionary): (&'a Column, &'a Vec<&'a str>)| types::ColumnParam {
+        name: &column.name,
+        unit: &column.unit,
+        values: match &column.values {
+            Values::F64(values) => types::ValuesParam::F64s(values),
+            Values::I64(values) => types::ValuesParam::S64s(values),
+            Values::Bool(values) => types::ValuesParam::Bools(values),
+            Values::Text(texts) => types::ValuesParam::Texts(types::TextsParam { dictionary, index: &texts.index }),
+            Values::Blob(blobs) => {
+                types::ValuesParam::Blobs(types::BlobsParam { ends: &blobs.ends, bytes: &blobs.bytes })
+            }
+        },
+        status: &column.status,
+    };
+    frame.columns.iter().zip(&names.columns).map(lend).collect()
+}
+
+/// Takes a call's output and checks all of it. `inputs` are the rows of each input frame.
+pub(crate) fn take_output(
+    output: types::Output,
+    inputs: &[usize],
+    max_rows: usize,
+) -> Result<(Vec<Routed>, Vec<Rejected>), Violation> {
+    for (what, count) in [("frames", output.frames.len()), ("rejections", output.rejected.len())] {
+        if count > MAX_FRAMES {
+            return Err((FaultKind::Output, format!("{count} {what}, at most {MAX_FRAMES} are allowed")));
+        }
+    }
+    let mut rows = 0;
+    let mut frames = Vec::with_capacity(output.frames.len());
+    for (index, routed) in output.frames.into_iter().enumerate() {
+        rows += routed.frame.time.len();
+        if rows > max_rows {
+            return Err((FaultKind::Output, format!("more than {max_rows} rows (limits.output_rows)")));
+        }
+        if !routed.frame.time.is_empty() {
+            let at = |what: String| (FaultKind::InvalidOutput, format!("output frame {index}: {what}"));
+            frames.push(take_routed(routed, inputs).map_err(at)?);
+        }
+    }
+    let rejected = output.rejected.into_iter().map(|rejected| {
+        take_rejected(rejected, inputs).map_err(|what| (FaultKind::InvalidOutput, format!("rejected rows: {what}")))
+    });
+    Ok((frames, rejected.collect::<Result<_, _>>()?))
+}
+
+fn take_routed(routed: types::Routed, inputs: &[usize]) -> Result<Routed, String> {
+    let route = RouteName::new(&routed.route).map_err(|error| error.to_string())?;
+    let frame = take_frame(routed.frame);
+    frame.check().map_err(|error| error.to_string())?;
+    let origin = routed.origin.map(|origin| take_origin(origin, frame.rows(), inputs)).transpose()?;
+    Ok(Routed { route, frame, origin })
+}
+
+fn take_origin(origin: types::Origin, rows: usize, inputs: &[usize]) -> Result<Origin, String> {
+    let input = input_rows(origin.frame, inputs)?;
+    let length = if origin.rows.is_empty() { input } else { origin.rows.len() };
+    if length != rows {
+        return Err(format!("its origin has {length} rows, the frame has {rows}"));
+    }
+    check_rows(&origin.rows, input)?;
+    let rows = (!origin.rows.is_empty()).then_some(origin.rows);
+    Ok(Origin { frame: origin.frame as usize, rows })
+}
+
+fn take_rejected(rejected: types::Rejected, inputs: &[usize]) -> Result<Rejected, String> {
+    let input = input_rows(rejected.frame, inputs)?;
+    check_rows(&rejected.rows, input)?;
+    let rows = if rejected.rows.is_empty() { (0..input as u32).collect() } else { rejected.rows };
+    Ok(Rejected { frame: rejected.frame as usize, rows, reason: cut(rejected.reason) })
+}
+
+fn input_rows(frame: u32, inputs: &[usize]) -> Result<usize, String> {
+    let missing = || format!("there is no input frame {frame}, there were {}", inputs.len());
+    inputs.get(frame as usize).copied().ok_or_else(missing)
+}
+
+fn check_rows(rows: &[u32], input: usize) -> Result<(), String> {
+    match rows.iter().find(|&&row| row as usize >= input) {
+        None => Ok(()),
+        Some(row) => Err(format!("there is no input row {row}, there were {input}")),
+    }
+}
+
+fn take_frame(frame: types::FrameResult) -> Frame {
+    let columns = frame.columns.into_iter().map(|column| Column {
+        name: column.name,
+        unit: column.unit,
+        values: match column.values {
+            types::ValuesResult::F64s(values) => Values::F64(values),
+            types::ValuesResult::S64s(values) => Values::I64(values),
+            types::ValuesResult::Bools(values) => Values::Bool(values),
+            types::ValuesResult::Texts(texts) => {
+                Values::Text(Texts { dictionary: texts.dictionary, index: texts.index })
+            }
+            types::ValuesResult::Blobs(blobs) => Values::Blob(Blobs { ends: blobs.ends, bytes: blobs.bytes }),
+        },
+        status: column.status,
+    });
+    Frame {
+        profile: frame.profile,
+        devices: frame.devices,
+        device: frame.device,
+        time: frame.time,
+        columns: columns.collect(),
+    }
+}

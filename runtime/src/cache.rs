@@ -1,0 +1,130 @@
+//! Compiled plugins on disk: compiling costs milliseconds for a small plugin and seconds for an interpreter.
+//!
+//! ```text
+//! <cache_dir>/<sha256 of the plugin>-<hash of engine version, settings and target>.cwasm
+//!     = SHA-256 of the rest (32 bytes) ++ what `Component::serialize` returned
+//! ```
+//! Entries are written beside and renamed, so a crash leaves none that is half there; one whose checksum fails is
+//! compiled again and replaced. The oldest go when there are more than [`MAX_ENTRIES`]. A cache that cannot be read or
+//! written costs time, not function: it is logged and done without.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::engine::Digest;
+
+/// Most entries kept.
+pub(crate) const MAX_ENTRIES: usize = 256;
+
+/// Where compiled plugins are kept.
+pub(crate) struct Cache {
+    folder: PathBuf,
+    engine: String,
+}
+
+/// An entry whose checksum held.
+pub(crate) struct Checked(Vec<u8>);
+
+const CHECKSUM: usize = 32;
+
+impl Checked {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.0.get(CHECKSUM..).unwrap_or_default()
+    }
+}
+
+impl Cache {
+    /// A cache in that folder, which is made if it is missing.
+    pub(crate) fn new(folder: &Path, engine: &wasmtime::Engine) -> Self {
+        let mut hasher = EngineHasher(Sha256::new());
+        std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut hasher);
+        let engine = hex(hasher.0.finalize().get(..8).unwrap_or_default());
+        if let Err(error) = make_private(folder) {
+            tracing::warn!(folder = %folder.display(), %error, "cannot prepare the cache of compiled plugins");
+        }
+        Cache { folder: folder.to_owned(), engine }
+    }
+
+    /// The entry of a plugin, if there is one and its checksum holds.
+    pub(crate) fn read(&self, digest: Digest) -> Option<Checked> {
+        let path = self.path(digest);
+        let bytes = fs::read(&path).ok()?;
+        let (checksum, compiled) = bytes.split_at_checked(CHECKSUM)?;
+        if Sha256::digest(compiled).as_slice() == checksum {
+            return Some(Checked(bytes));
+        }
+        tracing::warn!(path = %path.display(), "a compiled plugin is damaged: compiling it again");
+        None
+    }
+
+    /// Keeps what was compiled.
+    pub(crate) fn write(&self, digest: Digest, compiled: &[u8]) {
+        let path = self.path(digest);
+        if let Err(error) = self.write_beside(&path, compiled) {
+            tracing::warn!(path = %path.display(), %error, "cannot keep a compiled plugin: it is compiled at each start");
+        }
+    }
+
+    fn write_beside(&self, path: &Path, compiled: &[u8]) -> std::io::Result<()> {
+        self.make_room()?;
+        let beside = path.with_extension(format!("{}.tmp", std::process::id()));
+        let mut file = fs::File::create(&beside)?;
+        file.write_all(&Sha256::digest(compiled))?;
+        file.write_all(compiled)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    }
+
+    fn make_room(&self) -> std::io::Result<()> {
+        let mut entries: Vec<(SystemTime, PathBuf)> = fs::read_dir(&self.folder)?
+            .filter_map(|entry| {
+                let entry = entry.ok()?;
+                Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+            })
+            .collect();
+        entries.sort();
+        let surplus = (entries.len() + 1).saturating_sub(MAX_ENTRIES);
+        entries.iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
+    }
+
+    fn path(&self, digest: Digest) -> PathBuf {
+        self.folder.join(format!("{digest}-{}.cwasm", self.engine))
+    }
+}
+
+/// Machine code is run from here: nobody else may write.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(folder)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// A hash that is the same in every build, unlike std's.
+struct EngineHasher(Sha256);
+
+impl std::hash::Hasher for EngineHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
+}

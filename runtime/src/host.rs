@@ -1,0 +1,134 @@
+//! What a guest may call, and what is kept for it during a call. Every host call is cheap and bounded: what a guest
+//! hands over is limited by the store's fuel before it is copied, and what is kept by the constants here.
+
+use std::collections::BTreeMap;
+
+use crate::bindings::sluice::plugin::{clock, link, log, metrics, state, types};
+use crate::call::{CallContext, Level, LogLine, MAX_TEXT_BYTES, Metric, MetricValue, Uplink};
+use crate::limits::{Limits, MemoryGuard};
+use crate::state::{Refused, State};
+
+/// Most names of metrics a step may have in its life.
+const MAX_METRICS: usize = 64;
+/// Longest name of a metric.
+const MAX_METRIC_NAME: usize = 64;
+
+/// What belongs to a step and outlives its instances.
+#[derive(Debug)]
+pub(crate) struct HostState {
+    pub(crate) limits: Limits,
+    pub(crate) memory: MemoryGuard,
+    pub(crate) state: State,
+    pub(crate) context: CallContext,
+    pub(crate) logs: Vec<LogLine>,
+    pub(crate) logs_dropped: u64,
+    /// Every name ever used, and its value if this call reported one.
+    metrics: BTreeMap<String, Option<MetricValue>>,
+}
+
+impl HostState {
+    pub(crate) fn new(limits: Limits, state: State) -> Self {
+        HostState {
+            limits,
+            memory: MemoryGuard::new(limits.memory),
+            state,
+            context: CallContext::default(),
+            logs: Vec::new(),
+            logs_dropped: 0,
+            metrics: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn take_metrics(&mut self) -> Vec<Metric> {
+        let reported = self.metrics.iter_mut().filter_map(|(name, value)| Some((name, value.take()?)));
+        reported.map(|(name, value)| Metric { name: name.clone(), value }).collect()
+    }
+
+    fn metric(&mut self, name: String) -> Option<&mut Option<MetricValue>> {
+        let valid = (1..=MAX_METRIC_NAME).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        let room = self.metrics.len() < MAX_METRICS || self.metrics.contains_key(&name);
+        (valid && room).then(|| self.metrics.entry(name).or_default())
+    }
+}
+
+/// Cuts a text at a character's end.
+pub(crate) fn cut(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.shrink_to_fit();
+    }
+    text
+}
+
+impl types::Host for HostState {}
+
+impl log::Host for HostState {
+    fn write(&mut self, level: log::Level, message: String) {
+        if self.logs.len() >= self.limits.log_lines {
+            self.logs_dropped = self.logs_dropped.saturating_add(1);
+            return;
+        }
+        let level = match level {
+            log::Level::Debug => Level::Debug,
+            log::Level::Info => Level::Info,
+            log::Level::Warn => Level::Warn,
+            log::Level::Error => Level::Error,
+        };
+        self.logs.push(LogLine { level, message: cut(message) });
+    }
+}
+
+impl metrics::Host for HostState {
+    fn count(&mut self, name: String, by: u64) {
+        if let Some(value) = self.metric(name) {
+            let before = if let Some(MetricValue::Count(before)) = *value { before } else { 0 };
+            *value = Some(MetricValue::Count(before.saturating_add(by)));
+        }
+    }
+
+    fn gauge(&mut self, name: String, gauge: f64) {
+        if let (true, Some(value)) = (gauge.is_finite(), self.metric(name)) {
+            *value = Some(MetricValue::Gauge(gauge));
+        }
+    }
+}
+
+impl state::Host for HostState {
+    fn get(&mut self, key: String) -> Option<Vec<u8>> {
+        self.state.get(&key).cloned()
+    }
+
+    fn set(&mut self, key: String, value: Vec<u8>) -> Result<(), state::Refusal> {
+        self.state.set(key, value).map_err(|refused| match refused {
+            Refused::Quota => state::Refusal::Quota(self.state.limit() as u64),
+            Refused::Key => state::Refusal::Key,
+        })
+    }
+
+    fn delete(&mut self, key: String) {
+        self.state.delete(key);
+    }
+
+    fn keys(&mut self, prefix: String) -> Vec<String> {
+        self.state.keys(&prefix)
+    }
+}
+
+impl clock::Host for HostState {
+    fn now(&mut self) -> i64 {
+        self.context.now
+    }
+}
+
+impl link::Host for HostState {
+    fn get(&mut self) -> link::Status {
+        let crate::call::Link { backlog_bytes, disk_left_bytes, uplink } = self.context.link;
+        let uplink = match uplink {
+            Uplink::Up => link::Uplink::Up,
+            Uplink::Down => link::Uplink::Down,
+            Uplink::Parked => link::Uplink::Parked,
+        };
+        link::Status { backlog_bytes, disk_left_bytes, uplink }
+    }
+}
