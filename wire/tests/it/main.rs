@@ -1,0 +1,3 @@
+//! The two ends of a session against each other, in virtual time.
+
+mod pair;
