@@ -18,6 +18,7 @@
 
 mod commit;
 mod folder;
+pub mod gateway;
 mod group;
 mod opening;
 mod queue;

@@ -172,9 +172,7 @@ fn open_sound(path: &Path) -> Result<Connection, OpenError> {
     let connection = schema::connect_writer(path)?;
     let verdict = schema::check(&connection, path, suspect.exists()).map_err(schema::failed(path))?;
     if let Some(verdict) = verdict {
-        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-        let cause = rusqlite::Error::SqliteFailure(code, Some(verdict));
-        return Err(OpenError::Damaged { path: path.to_owned(), cause });
+        return Err(schema::damaged(path, verdict));
     }
     let _ = std::fs::remove_file(suspect);
     Ok(connection)

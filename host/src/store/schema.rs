@@ -150,6 +150,12 @@ pub(super) fn check(connection: &Connection, path: &Path, suspicion: bool) -> ru
     Ok(None)
 }
 
+/// The error for what a check found.
+pub(super) fn damaged(path: &Path, verdict: String) -> OpenError {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    OpenError::Damaged { path: path.to_owned(), cause: rusqlite::Error::SqliteFailure(code, Some(verdict)) }
+}
+
 /// `INSERT` or `REPLACE` of a row of `commits`: id, the totals, recent.
 pub(super) fn commit_row(verb: &str) -> String {
     let marks: Vec<String> = (1..=NAMES.len() + 2).map(|n| format!("?{n}")).collect();
