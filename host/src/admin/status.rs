@@ -1,0 +1,167 @@
+//! What `sluice-gateway status --json` shows. Field names are an interface: fields are added, never renamed or removed.
+//!
+//! Times are nanoseconds since 1970 UTC, sizes are bytes, counts are since the tenant's store was made unless it says
+//! "since the start".
+
+use serde::{Deserialize, Serialize};
+
+use super::process::Process;
+use crate::uplink::LinkStatus;
+
+/// A whole gateway.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// `gateway.id`.
+    pub gateway: String,
+    /// Product version.
+    pub version: String,
+    /// Whether it runs; otherwise only tenants are filled in, from what their stores hold.
+    pub running: bool,
+    /// When this was told.
+    pub at: i64,
+    /// When it was started.
+    pub started: Option<i64>,
+    /// Process id.
+    pub pid: Option<u32>,
+    /// What it costs.
+    pub process: Process,
+    /// Sources, in the order of the configuration.
+    pub sources: Vec<SourceStatus>,
+    /// Tenants, by name.
+    pub tenants: Vec<TenantStatus>,
+    /// The way upstream.
+    pub uplink: UplinkStatus,
+    /// Messages whose tenant or topic is not configured: counted, and kept up to a bound.
+    pub unrouted: UnroutedStatus,
+}
+
+/// A southbound connector.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its kind in the configuration.
+    pub kind: String,
+    /// Address and port it listens on, if it listens.
+    pub listen: Option<String>,
+    /// Connections open now.
+    pub connections: u64,
+    /// Connections since the start.
+    pub connections_total: u64,
+    /// Messages taken since the start.
+    pub messages: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// Messages per second over the last seconds.
+    pub messages_per_second: f64,
+    /// Connections turned away since the start: wrong password or certificate, too many.
+    pub refused: u64,
+    /// Messages that became no row since the start: malformed payloads, times out of bounds.
+    pub undecodable: u64,
+    /// Messages of no configured tenant or topic since the start.
+    pub unrouted: u64,
+}
+
+/// A tenant's lane and store.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct TenantStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// "running", or why not.
+    pub lane: String,
+    /// Rows and messages taken from sources and committed.
+    pub accepted_rows: u64,
+    /// Rows that the steps let go.
+    pub filtered_rows: u64,
+    /// Rows that steps added: on other routes, e.g. alarms, or more than went in.
+    pub derived_rows: u64,
+    /// Repetitions that devices sent, dropped.
+    pub duplicates: u64,
+    /// Messages and rows that could not be processed.
+    pub dead_letters: u64,
+    /// Of these, how many are kept with their bytes.
+    pub dead_letters_kept: u64,
+    /// Rows handed to the outbox.
+    pub emitted_rows: u64,
+    /// Rows the stamp has acknowledged.
+    pub landed_rows: u64,
+    /// Rows given up, by quota, age or refusal; each has a loss receipt.
+    pub lost_rows: u64,
+    /// Damaged stores set aside before this one.
+    pub stores_set_aside: u64,
+    /// What waits for the stamp.
+    pub outbox: OutboxStatus,
+    /// The store: "well", "full", "trouble: …", "failed: …".
+    pub store: String,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Most bytes it may hold.
+    pub quota_bytes: u64,
+    /// Steps of the chain, in order.
+    pub steps: Vec<StepStatus>,
+}
+
+/// What waits for the stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct OutboxStatus {
+    /// Batches.
+    pub batches: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Age of the oldest, in seconds.
+    pub oldest_s: f64,
+    /// Loss receipts the stamp has not taken yet.
+    pub receipts: u64,
+}
+
+/// A step of a lane.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct StepStatus {
+    /// Its name.
+    pub name: String,
+    /// The plugin's digest.
+    pub digest: String,
+    /// "running", or what happened to it.
+    pub state: String,
+    /// Calls since the start.
+    pub calls: u64,
+    /// Faults since the start.
+    pub faults: u64,
+    /// Time spent in calls since the start, in seconds.
+    pub seconds: f64,
+}
+
+/// The way upstream.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct UplinkStatus {
+    /// "connected" if every stamp is, "none" if none is configured, else the state of the first one that is not
+    /// connected: "connecting", "waiting", "parked", "given_up", "stopped".
+    pub state: String,
+    /// One link per stamp.
+    pub links: Vec<LinkStatus>,
+}
+
+/// Messages of no configured tenant or topic.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct UnroutedStatus {
+    /// Ever seen.
+    pub messages: u64,
+    /// Kept with their bytes.
+    pub kept: u64,
+}
+
+impl UplinkStatus {
+    /// Sums up the links.
+    #[must_use]
+    pub fn of(links: Vec<LinkStatus>) -> Self {
+        use crate::uplink::LinkState;
+        let state = match (links.is_empty(), links.iter().find(|link| link.state != LinkState::Connected)) {
+            (true, _) => "none",
+            (false, None) => LinkState::Connected.as_str(),
+            (false, Some(link)) => link.state.as_str(),
+        };
+        Self { state: state.to_owned(), links }
+    }
+}

@@ -1,0 +1,227 @@
+//! The way upstream: one task per stamp, all on one thread, that sends what waits in the tenants' outboxes.
+//!
+//! ```text
+//! outboxes ─→ feed (whose turn) ─→ exchange (session) ─→ quic ─→ stamp
+//!     ▲                                  │ landed, give_up
+//!     └──────────────────────────────────┘
+//! link: connect → exchange → end → backoff decides → wait → connect …
+//! ```
+//! Does not know stores, lanes or sources: it reads [`crate::outbox::Outbox`]. A current-thread runtime, since one core
+//! sends far more than a site produces and one thread keeps the memory of a gateway small.
+//!
+//! Invariants: what is not acknowledged stays in its outbox; `quinn` is used in [`quic`] only; whether to try again is
+//! decided by the `backoff` crate only.
+
+mod exchange;
+mod feed;
+pub mod identity;
+mod link;
+pub mod quic;
+pub mod status;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use backoff::Ledger;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use wire::ids::{GatewayId, InstallationId, TenantId};
+
+pub use identity::IdentityError;
+pub use quic::LinkError;
+pub use status::{LinkState, LinkStatus, TenantLink};
+
+use crate::outbox::Outbox;
+use exchange::Subject;
+use link::Link;
+use status::Board;
+
+/// What the uplink must know beside its configuration.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// Its data folder's life.
+    pub installation: InstallationId,
+    /// Product name and version, for the stamp's logs.
+    pub software: String,
+}
+
+/// Why the uplink does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum UplinkError {
+    /// No thread or no runtime.
+    #[error("cannot start the uplink: {0}")]
+    Start(std::io::Error),
+    /// A link ended that should not have.
+    #[error("the link to stamp {stamp} ended unexpectedly: {cause}")]
+    Ended {
+        /// Which.
+        stamp: String,
+        /// How.
+        cause: String,
+    },
+    /// Its thread is gone.
+    #[error("the uplink's thread ended unexpectedly")]
+    Thread,
+}
+
+/// The running uplink.
+pub struct Uplink {
+    view: UplinkView,
+    stop: watch::Sender<bool>,
+    operator: watch::Sender<u64>,
+    thread: JoinHandle<()>,
+    ended: Option<oneshot::Receiver<Result<(), UplinkError>>>,
+}
+
+/// A look at the uplink from any thread; cheap to clone.
+#[derive(Clone)]
+pub struct UplinkView {
+    boards: Arc<[Arc<Board>]>,
+    of_tenant: Arc<HashMap<TenantId, Arc<Board>>>,
+}
+
+/// A look at one link from any thread.
+#[derive(Clone)]
+pub struct LinkView(Arc<Board>);
+
+impl Uplink {
+    /// Starts one link per stamp. Tenants of a stamp without an outbox here are left out; outboxes no stamp serves are
+    /// not read.
+    ///
+    /// # Errors
+    /// [`UplinkError::Start`] when the machine gives no thread.
+    pub fn start(
+        config: &gateway_config::Uplink,
+        origin: &Origin,
+        outboxes: &[Arc<dyn Outbox>],
+    ) -> Result<Self, UplinkError> {
+        let (stop, stopped) = watch::channel(false);
+        let (operator, operated) = watch::channel(0);
+        let (end, ended) = oneshot::channel();
+        let ledger = Arc::new(Mutex::new(Ledger::default()));
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(UplinkError::Start)?;
+        let zero = Instant::now();
+        let mut boards = Vec::new();
+        let mut of_tenant = HashMap::new();
+        let mut links = Vec::new();
+        for stamp in &config.stamps {
+            let served: Vec<_> =
+                outboxes.iter().filter(|outbox| stamp.tenants.contains(outbox.tenant())).cloned().collect();
+            let tenants: Vec<_> = served.iter().map(|outbox| outbox.tenant().clone()).collect();
+            let board = Arc::new(Board::new(stamp.id.clone(), &tenants, link::wall_clock()));
+            of_tenant.extend(tenants.into_iter().map(|tenant| (tenant, board.clone())));
+            boards.push(board.clone());
+            links.push(Link {
+                subject: Subject {
+                    gateway: origin.gateway.clone(),
+                    installation: origin.installation,
+                    software: origin.software.clone(),
+                    stamp: stamp.id.clone(),
+                    outboxes: served,
+                    window: usize::try_from(config.window).unwrap_or(usize::MAX),
+                },
+                endpoints: stamp.endpoints.clone(),
+                identity: config.identity.clone(),
+                policy: config.retry.clone(),
+                ledger: ledger.clone(),
+                board,
+                origin: zero,
+                stop: stopped.clone(),
+                operator: operated.clone(),
+            });
+        }
+        let thread = std::thread::Builder::new()
+            .name("uplink".to_owned())
+            .spawn(move || {
+                let result = runtime.block_on(run_all(links));
+                // Nobody waits any more: the gateway is going down already.
+                end.send(result).ok();
+            })
+            .map_err(UplinkError::Start)?;
+        let view = UplinkView { boards: boards.into(), of_tenant: Arc::new(of_tenant) };
+        Ok(Self { view, stop, operator, thread, ended: Some(ended) })
+    }
+
+    /// A look at it.
+    #[must_use]
+    pub fn view(&self) -> UplinkView {
+        self.view.clone()
+    }
+
+    /// The operator says "now": waiting, parked and given-up links try again at once.
+    pub fn try_now(&self) {
+        self.operator.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until it ends by itself, which it should not.
+    pub async fn failed(&mut self) -> UplinkError {
+        match &mut self.ended {
+            Some(ended) => {
+                let result = ended.await;
+                self.ended = None;
+                match result {
+                    Ok(Err(error)) => error,
+                    Ok(Ok(())) | Err(_) => UplinkError::Thread,
+                }
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says goodbye to the stamps and ends. Blocks for a few seconds at most: acknowledgements of what is on its way are
+    /// awaited, nothing more is sent.
+    ///
+    /// # Errors
+    /// [`UplinkError`] if it had ended before, or ends badly.
+    pub fn stop(mut self) -> Result<(), UplinkError> {
+        self.stop.send_replace(true);
+        self.thread.join().map_err(|_| UplinkError::Thread)?;
+        match self.ended.as_mut().map(oneshot::Receiver::try_recv) {
+            Some(Ok(Err(error))) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl UplinkView {
+    /// Every link, in the order of the configuration.
+    #[must_use]
+    pub fn status(&self) -> Vec<LinkStatus> {
+        self.boards.iter().map(|board| board.status()).collect()
+    }
+
+    /// A look at the link of one tenant, for its lane; `None` if no stamp serves it.
+    #[must_use]
+    pub fn of_tenant(&self, tenant: &TenantId) -> Option<LinkView> {
+        self.of_tenant.get(tenant).cloned().map(LinkView)
+    }
+}
+
+impl LinkView {
+    /// Where the link stands now; without a lock.
+    #[must_use]
+    pub fn state(&self) -> LinkState {
+        self.0.state()
+    }
+}
+
+async fn run_all(links: Vec<Link>) -> Result<(), UplinkError> {
+    let mut tasks = JoinSet::new();
+    let mut stamps = HashMap::new();
+    for link in links {
+        let stamp = link.board.stamp().to_string();
+        stamps.insert(tasks.spawn(link.run()).id(), stamp);
+    }
+    while let Some(ended) = tasks.join_next_with_id().await {
+        if let Err(error) = ended {
+            let stamp = stamps.remove(&error.id()).unwrap_or_default();
+            return Err(UplinkError::Ended { stamp, cause: error.to_string() });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! QUIC: one connection to a stamp, one stream in both directions. The only file that knows quinn.
+//!
+//! Does not retry, does not know the session protocol. Invariant: each failure is either permanent (someone must
+//! change a file or a configuration) or transient (time may mend it), see [`LinkError::is_permanent`].
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::identity::IdentityError;
+
+/// Longest wait for the handshake with all addresses of an endpoint.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A further address is tried beside the earlier ones when they have not answered for this long (RFC 8305).
+const STAGGER: Duration = Duration::from_millis(250);
+/// Most addresses of one name that are tried.
+const MAX_ADDRESSES: usize = 8;
+/// Without a packet from the stamp for this long the connection is lost.
+const IDLE_MS: u32 = 10_000;
+/// A quiet connection is kept open by a packet this often; also keeps NAT tables warm.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// What the stamp may send ahead of our reading: acknowledgements are small.
+const RECEIVE_WINDOW: u32 = 256 * 1024;
+/// Most bytes taken from the stream at once.
+const READ: usize = 64 * 1024;
+
+/// Why there is no connection (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Our own files are not usable.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The stamp's name has no address, or cannot be resolved now.
+    #[error("cannot resolve {host}: {cause}")]
+    Address {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        cause: String,
+    },
+    /// The host part of the endpoint cannot be a server name.
+    #[error("{host:?} is not a name or address a certificate can be issued for")]
+    ServerName {
+        /// The host.
+        host: String,
+    },
+    /// One side does not accept the other's certificate.
+    #[error("{side} was not accepted: {cause}")]
+    Certificate {
+        /// Whose certificate.
+        side: &'static str,
+        /// What TLS said.
+        cause: String,
+    },
+    /// The other side is no stamp, or speaks no version of the protocol that we do.
+    #[error("{cause}")]
+    NotAStamp {
+        /// What TLS or QUIC said.
+        cause: String,
+    },
+    /// No answer.
+    #[error("no answer from {host} within {} s", HANDSHAKE.as_secs())]
+    Silent {
+        /// The endpoint.
+        host: String,
+    },
+    /// The connection broke.
+    #[error("connection lost: {cause}")]
+    Lost {
+        /// How.
+        cause: String,
+    },
+    /// The stamp closed the connection.
+    #[error("closed by the stamp: {reason} (code {code})")]
+    Closed {
+        /// Application code.
+        code: u64,
+        /// Its words (at most 200 characters).
+        reason: String,
+    },
+    /// This machine has no socket for us.
+    #[error("cannot open a UDP socket: {0}")]
+    Socket(#[from] std::io::Error),
+}
+
+impl LinkError {
+    /// Whether trying again as before is in vain.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            LinkError::Identity(_)
+            | LinkError::ServerName { .. }
+            | LinkError::Certificate { .. }
+            | LinkError::NotAStamp { .. } => true,
+            LinkError::Address { .. }
+            | LinkError::Silent { .. }
+            | LinkError::Lost { .. }
+            | LinkError::Closed { .. }
+            | LinkError::Socket(_) => false,
+        }
+    }
+}
+
+/// An open connection. Dropping it closes it.
+pub(super) struct Connection {
+    endpoint: quinn::Endpoint,
+    connection: quinn::Connection,
+}
+
+/// The direction to the stamp.
+pub(super) struct Outbound(quinn::SendStream);
+
+/// The direction from the stamp.
+pub(super) struct Inbound(quinn::RecvStream);
+
+/// Connects to a stamp and opens the stream of the session.
+///
+/// `send_window` bounds the bytes that wait in memory for the stamp's QUIC acknowledgement.
+///
+/// # Errors
+/// [`LinkError`], permanent or transient.
+pub(super) async fn connect(
+    host: &str,
+    port: u16,
+    tls: rustls::ClientConfig,
+    send_window: usize,
+) -> Result<(Connection, Outbound, Inbound), LinkError> {
+    if rustls::pki_types::ServerName::try_from(host).is_err() {
+        return Err(LinkError::ServerName { host: host.to_owned() });
+    }
+    let addresses = resolve(host, port).await?;
+    let endpoint = open_socket(&addresses)?;
+    let config = client_config(tls, send_window)?;
+    let racing = race(&endpoint, &addresses, host, &config);
+    let connection = match tokio::time::timeout(HANDSHAKE, racing).await {
+        Ok(connected) => connected?,
+        Err(_) => return Err(LinkError::Silent { host: format!("{host}:{port}") }),
+    };
+    let (outbound, inbound) = connection.open_bi().await.map_err(from_connection)?;
+    Ok((Connection { endpoint, connection }, Outbound(outbound), Inbound(inbound)))
+}
+
+impl Connection {
+    /// The stamp's address.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// Round-trip time as QUIC estimates it.
+    pub(super) fn round_trip(&self) -> Duration {
+        self.connection.rtt()
+    }
+
+    /// Closes and waits until the stamp has been told, at most for `patience`.
+    pub(super) async fn close(self, code: u32, reason: &str, patience: Duration) {
+        self.connection.close(code.into(), reason.as_bytes());
+        // Out of patience: the stamp finds out by its own idle time-out.
+        tokio::time::timeout(patience, self.endpoint.wait_idle()).await.ok();
+    }
+}
+
+impl Outbound {
+    /// Writes as much of `chunks` as the connection takes now and removes what is written; waits if it takes nothing.
+    /// May be dropped while it waits: nothing is then written.
+    pub(super) async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<(), LinkError> {
+        let written = self.0.write_chunks(chunks).await.map_err(from_write)?;
+        chunks.drain(..written.chunks.min(chunks.len()));
+        Ok(())
+    }
+
+    /// Says that nothing more will come.
+    pub(super) fn finish(&mut self) {
+        // Already closed is what is wanted.
+        self.0.finish().ok();
+    }
+
+    /// Waits until the stamp's side has received all, or has lost interest.
+    pub(super) async fn delivered(&mut self) {
+        // Either way there is nothing left to wait for.
+        self.0.stopped().await.ok();
+    }
+}
+
+impl Inbound {
+    /// The next bytes; `None` when the stamp has said its last. May be dropped while it waits: nothing is then lost.
+    pub(super) async fn read(&mut self) -> Result<Option<Bytes>, LinkError> {
+        let chunk = self.0.read_chunk(READ, true).await.map_err(from_read)?;
+        Ok(chunk.map(|chunk| chunk.bytes))
+    }
+}
+
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, LinkError> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let failed = |cause: String| LinkError::Address { host: host.to_owned(), cause };
+    let found = tokio::net::lookup_host((host, port)).await.map_err(|error| failed(error.to_string()))?;
+    let mut addresses: Vec<_> = found.take(MAX_ADDRESSES).collect();
+    // On sites IPv6 is more often half configured than IPv4; the other family follows after the stagger.
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    if addresses.is_empty() {
+        return Err(failed("the name has no address".to_owned()));
+    }
+    Ok(addresses)
+}
+
+/// One socket for all addresses: an IPv6 socket reaches IPv4 too; where there is no IPv6, IPv4 alone.
+fn open_socket(addresses: &[SocketAddr]) -> Result<quinn::Endpoint, LinkError> {
+    let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    if addresses.iter().all(SocketAddr::is_ipv4) {
+        return Ok(quinn::Endpoint::client(v4)?);
+    }
+    match quinn::Endpoint::client(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))) {
+        Ok(endpoint) => Ok(endpoint),
+        Err(_) if addresses.iter().any(SocketAddr::is_ipv4) => Ok(quinn::Endpoint::client(v4)?),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn client_config(tls: rustls::ClientConfig, send_window: usize) -> Result<quinn::ClientConfig, LinkError> {
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls)
+        .map_err(|error| LinkError::NotAStamp { cause: error.to_string() })?;
+    let mut transport = quinn::TransportConfig::default();
+    transport
+        .max_idle_timeout(Some(quinn::VarInt::from_u32(IDLE_MS).into()))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .send_window(send_window as u64)
+        .stream_receive_window(RECEIVE_WINDOW.into())
+        .receive_window(RECEIVE_WINDOW.into())
+        .max_concurrent_bidi_streams(0_u8.into())
+        .max_concurrent_uni_streams(0_u8.into())
+        .datagram_receive_buffer_size(None);
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
+/// Tries the addresses, each somewhat later than the one before it; the first that answers is taken. A refusal for
+/// good is not outvoted by another address's silence.
+async fn race(
+    endpoint: &quinn::Endpoint,
+    addresses: &[SocketAddr],
+    host: &str,
+    config: &quinn::ClientConfig,
+) -> Result<quinn::Connection, LinkError> {
+    let mut attempts = tokio::task::JoinSet::new();
+    for (place, &address) in addresses.iter().enumerate() {
+        let (endpoint, config, host) = (endpoint.clone(), config.clone(), host.to_owned());
+        attempts.spawn(async move {
+            tokio::time::sleep(STAGGER * place as u32).await;
+            let connecting = endpoint
+                .connect_with(config, address, &host)
+                .map_err(|error| LinkError::Lost { cause: error.to_string() })?;
+            connecting.await.map_err(from_connection)
+        });
+    }
+    let mut failure = None;
+    while let Some(ended) = attempts.join_next().await {
+        match ended {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) if failure.is_none() || error.is_permanent() => failure = Some(error),
+            Ok(Err(_)) => {}
+            Err(error) => failure = Some(LinkError::Lost { cause: error.to_string() }),
+        }
+    }
+    Err(failure.unwrap_or(LinkError::Address { host: host.to_owned(), cause: "no address".to_owned() }))
+}
+
+fn from_write(error: quinn::WriteError) -> LinkError {
+    match error {
+        quinn::WriteError::ConnectionLost(error) => from_connection(error),
+        error => LinkError::Lost { cause: error.to_string() },
+    }
+}
+
+fn from_read(error: quinn::ReadError) -> LinkError {
+    match error {
+        quinn::ReadError::ConnectionLost(error) => from_connection(error),
+        error => LinkError::Lost { cause: error.to_string() },
+    }
+}
+
+fn from_connection(error: quinn::ConnectionError) -> LinkError {
+    use quinn::ConnectionError;
+    match &error {
+        ConnectionError::VersionMismatch => LinkError::NotAStamp { cause: error.to_string() },
+        // Found by us, so it is the stamp's certificate that failed.
+        ConnectionError::TransportError(found) => {
+            from_code(found.code, "the stamp's certificate", found.to_string())
+        }
+        // Told by the stamp, so it is ours.
+        ConnectionError::ConnectionClosed(told) => {
+            from_code(told.error_code, "this gateway's certificate", told.to_string())
+        }
+        ConnectionError::ApplicationClosed(told) => LinkError::Closed {
+            code: told.error_code.into_inner(),
+            reason: String::from_utf8_lossy(&told.reason).chars().take(200).collect(),
+        },
+        ConnectionError::Reset
+        | ConnectionError::TimedOut
+        | ConnectionError::LocallyClosed
+        | ConnectionError::CidsExhausted => LinkError::Lost { cause: error.to_string() },
+    }
+}
+
+/// QUIC carries TLS alerts as 0x100 + alert (RFC 9001, 4.8); the alerts are those of RFC 8446, 6.2.
+fn from_code(code: quinn::TransportErrorCode, side: &'static str, cause: String) -> LinkError {
+    const NO_APPLICATION_PROTOCOL: u64 = 120;
+    match u64::from(code).checked_sub(0x100) {
+        // bad, unsupported, revoked, expired, unknown certificate; unknown authority; access denied; bad signature
+        // (an authority of the same name with another key); required.
+        Some(42..=46 | 48 | 49 | 51 | 116) => LinkError::Certificate { side, cause },
+        Some(NO_APPLICATION_PROTOCOL) => LinkError::NotAStamp { cause },
+        _ => LinkError::Lost { cause },
+    }
+}

@@ -1,0 +1,26 @@
+//! The gateway's parts against real counterparts, one module per behaviour.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
+
+mod stamp;
+mod store;
+mod store_crash;
+mod store_model;
+mod uplink;
+
+use std::time::{Duration, Instant};
+
+/// Waits until something is so; fails after half a minute with what was waited for.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,345 @@
+//! A stamp for tests: a QUIC server that drives `wire::session::stamp` and lands in memory, honestly or not.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use tokio::sync::{Notify, broadcast};
+use wire::ids::{Sequence, StampId};
+use wire::message::{ALPN, Admission, BatchRefusal, RefusalReason, TenantIndex};
+use wire::ranges::RangeSet;
+use wire::session::stamp::{Closed, Event, Session};
+
+/// How the stamp behaves.
+#[derive(Debug, Clone)]
+pub(crate) enum Manner {
+    /// Lands and acknowledges.
+    Honest,
+    /// Lands, and closes the connection after so many batches of a connection; the last ten without acknowledgement.
+    BreakAfter(usize),
+    /// Acknowledges each batch twice.
+    AckTwice,
+    /// Neither lands nor acknowledges what it got until its manner changes.
+    AckWhenTold,
+    /// Lands at once and acknowledges later.
+    AckAfter(Duration),
+    /// Refuses this batch and lands all others.
+    RefuseBatch(u64, BatchRefusal),
+    /// Does not admit this tenant.
+    RefuseTenant(&'static str),
+    /// Refuses the session.
+    Refuse(RefusalReason, Option<Duration>),
+    /// Answers with bytes that are no message.
+    Garbage,
+    /// Honest, under another name.
+    Named(&'static str),
+}
+
+/// What a stamp has landed; outlives the server.
+#[derive(Debug, Default)]
+pub(crate) struct Landing {
+    tenants: HashMap<String, Tenant>,
+    hellos: usize,
+    goodbyes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Tenant {
+    landed: RangeSet,
+    batches: BTreeMap<u64, usize>,
+    received: Vec<u64>,
+    losses: Vec<(u64, u64)>,
+}
+
+struct Shared {
+    manner: Mutex<Manner>,
+    changed: Notify,
+    landing: Arc<Mutex<Landing>>,
+    breaks: broadcast::Sender<()>,
+}
+
+/// The running server.
+pub(crate) struct TestStamp {
+    address: SocketAddr,
+    endpoint: quinn::Endpoint,
+    shared: Arc<Shared>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl TestStamp {
+    pub(crate) fn start(pki: &Pki, manner: Manner) -> Self {
+        Self::start_at(pki, manner, 0, Arc::default())
+    }
+
+    pub(crate) fn start_at(pki: &Pki, manner: Manner, port: u16, landing: Arc<Mutex<Landing>>) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let shared = Arc::new(Shared {
+            manner: Mutex::new(manner),
+            changed: Notify::new(),
+            landing,
+            breaks: broadcast::channel(4).0,
+        });
+        let _inside = runtime.enter();
+        let endpoint = quinn::Endpoint::server(pki.server(), (Ipv4Addr::LOCALHOST, port).into()).unwrap();
+        let address = endpoint.local_addr().unwrap();
+        let (accepting, state) = (endpoint.clone(), shared.clone());
+        runtime.spawn(async move {
+            while let Some(incoming) = accepting.accept().await {
+                let state = state.clone();
+                tokio::spawn(async move {
+                    if let Ok(connection) = incoming.await {
+                        serve(&state, connection).await;
+                    }
+                });
+            }
+        });
+        Self { address, endpoint, shared, runtime: Some(runtime) }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Changes its manner, for open connections too.
+    pub(crate) fn set(&self, manner: Manner) {
+        *self.shared.manner.lock().unwrap() = manner;
+        self.shared.changed.notify_waiters();
+    }
+
+    /// Breaks all connections.
+    pub(crate) fn break_all(&self) {
+        self.shared.breaks.send(()).ok();
+    }
+
+    /// Goes away, with all connections.
+    pub(crate) fn stop(mut self) -> Arc<Mutex<Landing>> {
+        self.endpoint.close(1_u8.into(), b"going away");
+        let runtime = self.runtime.take().unwrap();
+        runtime.block_on(self.endpoint.wait_idle());
+        let landing = self.shared.landing.clone();
+        drop(self);
+        runtime.shutdown_timeout(Duration::from_secs(5));
+        landing
+    }
+
+    /// Numbers that landed, in order.
+    pub(crate) fn landed(&self, tenant: &str) -> Vec<u64> {
+        self.look(tenant, |tenant| tenant.batches.keys().copied().collect())
+    }
+
+    /// Numbers that were received, in order of arrival, with repetitions.
+    pub(crate) fn received(&self, tenant: &str) -> Vec<u64> {
+        self.look(tenant, |tenant| tenant.received.clone())
+    }
+
+    pub(crate) fn losses(&self, tenant: &str) -> Vec<(u64, u64)> {
+        self.look(tenant, |tenant| tenant.losses.clone())
+    }
+
+    pub(crate) fn hellos(&self) -> usize {
+        self.shared.landing.lock().unwrap().hellos
+    }
+
+    pub(crate) fn goodbyes(&self) -> usize {
+        self.shared.landing.lock().unwrap().goodbyes
+    }
+
+    fn look<T: Default>(&self, tenant: &str, look: impl FnOnce(&Tenant) -> T) -> T {
+        self.shared.landing.lock().unwrap().tenants.get(tenant).map(look).unwrap_or_default()
+    }
+}
+
+/// One connection, served to its end.
+async fn serve(shared: &Shared, connection: quinn::Connection) {
+    let Ok((mut send, mut receive)) = connection.accept_bi().await else { return };
+    let manner = || shared.manner.lock().unwrap().clone();
+    let name = if let Manner::Named(name) = manner() { name } else { "s1" };
+    let mut session = Session::new(StampId::new(name).unwrap());
+    let mut tenants: Vec<String> = Vec::new();
+    // Landed or not, but not acknowledged yet.
+    let mut pending: Vec<(TenantIndex, Sequence)> = Vec::new();
+    let mut batches = 0;
+    let mut breaks = shared.breaks.subscribe();
+    loop {
+        while let Some(event) = session.poll_event() {
+            match event {
+                Event::Hello(hello) => {
+                    shared.landing.lock().unwrap().hellos += 1;
+                    tenants = hello.tenants.iter().map(|of| of.tenant.to_string()).collect();
+                    match manner() {
+                        Manner::Refuse(reason, after) => session.refuse(reason, "as the test wants", after),
+                        Manner::Garbage => {
+                            send.write_all(b"SLUICE\x01\nand now something else").await.ok();
+                        }
+                        manner => session.welcome(answers(shared, &tenants, &manner)),
+                    }
+                }
+                Event::Batch(batch) => {
+                    batches += 1;
+                    let tenant = &tenants[usize::from(batch.tenant.0)];
+                    {
+                        let mut landing = shared.landing.lock().unwrap();
+                        landing.tenants.entry(tenant.clone()).or_default().received.push(batch.seq.0);
+                    }
+                    match manner() {
+                        Manner::AckWhenTold => pending.push((batch.tenant, batch.seq)),
+                        Manner::RefuseBatch(seq, reason) if batch.seq.0 == seq => {
+                            session.refuse_batch(batch.tenant, batch.seq, reason, "as the test wants");
+                        }
+                        manner => {
+                            land(shared, tenant, batch.seq, batch.payload.len());
+                            match manner {
+                                Manner::BreakAfter(most) if batches + 10 > most => {}
+                                Manner::AckAfter(pause) => {
+                                    tokio::time::sleep(pause).await;
+                                    session.landed(batch.tenant, batch.seq, batch.seq);
+                                }
+                                Manner::AckTwice => {
+                                    session.landed(batch.tenant, batch.seq, batch.seq);
+                                    write(&mut session, &mut send).await;
+                                    session.landed(batch.tenant, batch.seq, batch.seq);
+                                }
+                                _ => session.landed(batch.tenant, batch.seq, batch.seq),
+                            }
+                            if matches!(manner, Manner::BreakAfter(most) if batches >= most) {
+                                connection.close(1_u8.into(), b"broken by the test");
+                                return;
+                            }
+                        }
+                    }
+                }
+                Event::Loss(loss) => {
+                    let mut landing = shared.landing.lock().unwrap();
+                    let tenant =
+                        landing.tenants.entry(tenants[usize::from(loss.tenant.0)].clone()).or_default();
+                    tenant.landed.insert_range(loss.from, loss.to);
+                    tenant.losses.push((loss.from.0, loss.to.0));
+                    session.landed(loss.tenant, loss.from, loss.to);
+                }
+                Event::Closed(closed) => {
+                    if matches!(closed, Closed::Bye(_)) {
+                        shared.landing.lock().unwrap().goodbyes += 1;
+                    }
+                }
+            }
+        }
+        write(&mut session, &mut send).await;
+        if session.is_closed() {
+            send.finish().ok();
+            connection.closed().await;
+            return;
+        }
+        tokio::select! {
+            chunk = receive.read_chunk(64 * 1024, true) => match chunk {
+                Ok(Some(chunk)) => session.receive(&chunk.bytes),
+                Ok(None) | Err(_) => return,
+            },
+            () = shared.changed.notified() => {
+                for (index, seq) in pending.drain(..) {
+                    land(shared, &tenants[usize::from(index.0)], seq, 0);
+                    session.landed(index, seq, seq);
+                }
+            }
+            _ = breaks.recv() => {
+                connection.close(1_u8.into(), b"broken by the test");
+                return;
+            }
+        }
+    }
+}
+
+fn answers(shared: &Shared, tenants: &[String], manner: &Manner) -> Vec<Admission> {
+    let landing = shared.landing.lock().unwrap();
+    let answer = |tenant: &String| match manner {
+        Manner::RefuseTenant(refused) if tenant == refused => {
+            Admission::Refused { reason: RefusalReason::NotAssigned, text: "as the test wants".to_owned() }
+        }
+        _ => Admission::Admitted {
+            landed: landing.tenants.get(tenant).map(|tenant| tenant.landed.clone()).unwrap_or_default(),
+            device_quota: None,
+            window: 1 << 20,
+        },
+    };
+    tenants.iter().map(answer).collect()
+}
+
+fn land(shared: &Shared, tenant: &str, seq: Sequence, bytes: usize) {
+    let mut landing = shared.landing.lock().unwrap();
+    let tenant = landing.tenants.entry(tenant.to_owned()).or_default();
+    assert!(tenant.landed.insert(seq), "batch {seq} was handed on although it had landed");
+    tenant.batches.insert(seq.0, bytes);
+}
+
+async fn write(session: &mut Session, send: &mut quinn::SendStream) {
+    while let Some(chunk) = session.poll_transmit() {
+        // The gateway may have gone; the loop finds out.
+        send.write_all(&chunk).await.ok();
+    }
+}
+
+/// An authority and what it issues.
+pub(crate) struct Pki {
+    authority: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Pki {
+    pub(crate) fn new(dir: &Path) -> Self {
+        std::fs::create_dir_all(dir).unwrap();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "test authority");
+        Self { authority: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+    }
+
+    /// The authority's certificate as a file.
+    pub(crate) fn trust(&self, dir: &Path) -> PathBuf {
+        let path = dir.join("ca.crt");
+        std::fs::write(&path, self.authority.pem()).unwrap();
+        path
+    }
+
+    /// A gateway's certificate and key as files; `years` from now is its end.
+    pub(crate) fn gateway(&self, name: &str, dir: &Path, years: i32) -> (PathBuf, PathBuf) {
+        std::fs::create_dir_all(dir).unwrap();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let year = 1970 + (since.as_secs() / 31_556_952) as i32;
+        params.not_before = rcgen::date_time_ymd(year - 3, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year + years, 12, 31);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.authority).unwrap();
+        let paths = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
+        std::fs::write(&paths.0, certificate.pem()).unwrap();
+        std::fs::write(&paths.1, key.serialize_pem()).unwrap();
+        paths
+    }
+
+    fn server(&self) -> quinn::ServerConfig {
+        let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.authority).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.authority.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let clients =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+                .build()
+                .unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_client_cert_verifier(clients)
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
+        quinn::ServerConfig::with_crypto(Arc::new(crypto))
+    }
+}
