@@ -108,10 +108,10 @@ impl Parser {
         self.cells.clear();
         self.texts.clear();
         self.time = None;
-        let mut jiter = Jiter::with_tape(payload, std::mem::take(&mut self.tape));
+        let mut reader = Reader::new(payload, std::mem::take(&mut self.tape));
         let root = shapes.root(rule);
-        let end = self.walk(&mut jiter, payload, shapes, root, time);
-        self.tape = jiter.into_tape();
+        let end = self.walk(&mut reader, shapes, root, time);
+        self.tape = reader.jiter.into_tape();
         let end = end?;
         if let (None, true, Some(field)) = (self.time, time.required, &time.field) {
             return Err(TimeFault::Missing(field.clone()).into());
@@ -132,69 +132,78 @@ impl Parser {
 
     fn walk(
         &mut self,
-        jiter: &mut Jiter<'_>,
-        payload: &[u8],
+        reader: &mut Reader<'_>,
         shapes: &mut Shapes,
         root: Place,
         rule: &TimeRule,
     ) -> Result<Place, JsonFault> {
-        match jiter.peek() {
+        match reader.peek() {
             Ok(Peek::Object) => {}
             Ok(other) => return Err(JsonFault::NotAnObject(type_name(other))),
-            Err(_) if payload.is_empty() => return Err(JsonFault::Empty),
-            Err(error) => return Err(fault(error)),
+            Err(_) if reader.payload.is_empty() => return Err(JsonFault::Empty),
+            Err(fault) => return Err(fault),
         }
         let (mut at, mut depth, mut keys) = (root, 0_usize, 0_usize);
+        // Whether the reader stands at an opening brace rather than behind a value.
         let mut opened = true;
         loop {
-            let key = if opened { jiter.known_object() } else { jiter.next_key() };
-            opened = false;
-            let Some(key) = key.map_err(fault)? else {
-                if depth == 0 {
-                    break;
-                }
-                depth -= 1;
-                at = shapes.step(at, "", Kind::Close)?;
-                continue;
-            };
             keys += 1;
             if keys > MAX_KEYS {
                 return Err(JsonFault::TooManyKeys);
             }
-            let expected = match shapes.likely(at) {
-                Some((likely, kind, to)) if likely == key => Some((kind, to)),
+            let kind = match shapes.likely(at) {
+                Some(edge) if edge.kind == Kind::Close => {
+                    if !opened && reader.take(b'}') {
+                        depth -= 1;
+                        at = edge.to;
+                        continue;
+                    }
+                    None
+                }
+                Some(edge) if reader.take_key(if opened { b'{' } else { b',' }, &edge.quoted) => {
+                    let kind = if edge.kind == Kind::Time {
+                        self.time(reader, rule)?;
+                        Kind::Time
+                    } else {
+                        self.value(reader)?
+                    };
+                    if kind == edge.kind {
+                        at = edge.to;
+                        opened = kind == Kind::Open;
+                        if opened {
+                            depth += 1;
+                        }
+                        if depth > MAX_DEPTH {
+                            return Err(JsonFault::TooDeep);
+                        }
+                        continue;
+                    }
+                    self.key.clear();
+                    self.key.push_str(&edge.key);
+                    Some(kind)
+                }
                 _ => None,
             };
-            let kind = match expected {
-                Some((Kind::Time, to)) => {
-                    self.time(jiter, payload, rule)?;
-                    at = to;
-                    continue;
-                }
-                Some((likely, to)) => {
-                    let kind = self.value(jiter, payload)?;
-                    if kind == likely {
-                        opened = kind == Kind::Open;
-                        depth += usize::from(opened);
-                        at = to;
-                        if depth <= MAX_DEPTH {
-                            continue;
-                        }
-                        return Err(JsonFault::TooDeep);
-                    }
-                    // The same key with a value of another type.
-                    self.key.clear();
-                    self.key.push_str(shapes.likely(at).map_or("", |(key, ..)| key));
-                    kind
-                }
+            // Another key than last time, or another type.
+            let kind = match kind {
+                Some(kind) => kind,
                 None => {
+                    let Some(key) = reader.key(opened)? else {
+                        opened = false;
+                        if depth == 0 {
+                            break;
+                        }
+                        depth -= 1;
+                        at = shapes.step(at, "", Kind::Close)?;
+                        continue;
+                    };
                     self.key.clear();
                     self.key.push_str(key);
                     if shapes.is_field(at, &self.key, rule.field.as_deref()) {
-                        self.time(jiter, payload, rule)?;
+                        self.time(reader, rule)?;
                         Kind::Time
                     } else {
-                        self.value(jiter, payload)?
+                        self.value(reader)?
                     }
                 }
             };
@@ -205,43 +214,43 @@ impl Parser {
             }
             at = shapes.step(at, &self.key, kind)?;
         }
-        jiter.finish().map_err(fault)?;
+        reader.finish()?;
         Ok(at)
     }
 
     #[inline]
-    fn value(&mut self, jiter: &mut Jiter<'_>, payload: &[u8]) -> Result<Kind, JsonFault> {
-        let peek = jiter.peek().map_err(fault)?;
+    fn value(&mut self, reader: &mut Reader<'_>) -> Result<Kind, JsonFault> {
+        let peek = reader.peek()?;
         Ok(match peek {
             Peek::String => {
-                let text = jiter.known_str().map_err(fault)?;
                 let from = self.texts.len();
-                self.texts.push_str(text);
+                self.texts.push_str(reader.text()?);
                 self.cells.push(cell_of(from, self.texts.len()));
                 Kind::Text
             }
             Peek::True | Peek::False => {
-                self.cells.push(Cell::Bool(jiter.known_bool(peek).map_err(fault)?));
+                let value = reader.jiter.known_bool(peek);
+                self.cells.push(Cell::Bool(value.map_err(|error| reader.fault(&error))?));
                 Kind::Bool
             }
             Peek::Null => {
-                jiter.known_null().map_err(fault)?;
+                reader.null()?;
                 Kind::Null
             }
             Peek::Object => Kind::Open,
             Peek::Array => {
-                let start = jiter.current_index();
-                jiter.known_skip(peek).map_err(fault)?;
-                self.raw_text(payload, start, jiter.current_index())?
+                let start = reader.at();
+                reader.skip(peek)?;
+                self.keep(reader.since(start)?)
             }
-            _ => self.number(jiter, payload, peek)?,
+            _ => self.number(reader, peek)?,
         })
     }
 
     #[inline]
-    fn number(&mut self, jiter: &mut Jiter<'_>, payload: &[u8], peek: Peek) -> Result<Kind, JsonFault> {
-        let start = jiter.current_index();
-        match jiter.known_number(peek) {
+    fn number(&mut self, reader: &mut Reader<'_>, peek: Peek) -> Result<Kind, JsonFault> {
+        let start = reader.at();
+        match reader.jiter.known_number(peek) {
             Ok(NumberAny::Float(value)) if value.is_finite() => self.cells.push(Cell::F64(value)),
             Ok(NumberAny::Float(_)) => return Err(JsonFault::Infinite { at: start }),
             // The only integer whose sign an i64 cannot hold.
@@ -254,49 +263,39 @@ impl Parser {
                 return Ok(Kind::I64);
             }
             #[allow(unreachable_patterns, reason = "reachable when another crate turns on jiter's big integers")]
-            Ok(NumberAny::Int(_)) => return self.raw_text(payload, start, jiter.current_index()),
-            Err(error) if error.error_type == JiterErrorType::JsonError(JsonErrorType::NumberOutOfRange) => {
-                jiter.known_number_bytes(peek).map_err(fault)?;
-                return self.raw_text(payload, start, jiter.current_index());
+            Ok(NumberAny::Int(_)) => return Ok(self.keep(reader.since(start)?)),
+            Err(error) if is_out_of_range(&error) => {
+                reader.skip(peek)?;
+                return Ok(self.keep(reader.since(start)?));
             }
-            Err(error) => return Err(fault(error)),
+            Err(error) => return Err(reader.fault(&error)),
         }
         Ok(Kind::F64)
     }
 
-    /// Keeps a piece of the payload as it is, as text.
-    fn raw_text(&mut self, payload: &[u8], start: usize, end: usize) -> Result<Kind, JsonFault> {
-        let piece = std::str::from_utf8(payload.get(start..end).unwrap_or_default()).map_err(|error| {
-            JsonFault::Syntax { what: JsonErrorType::InvalidUnicodeCodePoint, at: start + error.valid_up_to() }
-        })?;
+    /// Keeps a piece of the payload as text.
+    fn keep(&mut self, piece: &str) -> Kind {
         let from = self.texts.len();
         self.texts.push_str(piece);
         self.cells.push(cell_of(from, self.texts.len()));
-        Ok(Kind::Text)
+        Kind::Text
     }
 
     #[inline]
-    fn time(&mut self, jiter: &mut Jiter<'_>, payload: &[u8], rule: &TimeRule) -> Result<(), JsonFault> {
-        let peek = jiter.peek().map_err(fault)?;
+    fn time(&mut self, reader: &mut Reader<'_>, rule: &TimeRule) -> Result<(), JsonFault> {
+        let peek = reader.peek()?;
         let time = match (peek, rule.unit) {
-            (Peek::Null, _) => return jiter.known_null().map_err(fault),
-            (Peek::String, TimeUnit::Rfc3339) => rfc3339(jiter.known_str().map_err(fault)?)?,
+            (Peek::Null, _) => return reader.null(),
+            (Peek::String, TimeUnit::Rfc3339) => rfc3339(reader.text()?)?,
             // Some devices quote numbers that their own JSON library could not hold.
-            (Peek::String, unit) => decimal(unit, jiter.known_str().map_err(fault)?)?,
+            (Peek::String, unit) => decimal(unit, reader.text()?)?,
             (_, unit) if peek.is_num() && unit != TimeUnit::Rfc3339 => {
-                let start = jiter.current_index();
-                match jiter.known_number(peek) {
+                let start = reader.at();
+                match reader.jiter.known_number(peek) {
                     Ok(NumberAny::Int(NumberInt::Int(units))) => whole(unit, units)?,
-                    Ok(_) => {
-                        let text = payload.get(start..jiter.current_index()).unwrap_or_default();
-                        decimal(unit, std::str::from_utf8(text).map_err(|_| TimeFault::Text)?)?
-                    }
-                    Err(error)
-                        if error.error_type == JiterErrorType::JsonError(JsonErrorType::NumberOutOfRange) =>
-                    {
-                        return Err(TimeFault::Range.into());
-                    }
-                    Err(error) => return Err(fault(error)),
+                    Ok(_) => decimal(unit, reader.since(start)?)?,
+                    Err(error) if is_out_of_range(&error) => return Err(TimeFault::Range.into()),
+                    Err(error) => return Err(reader.fault(&error)),
                 }
             }
             (_, TimeUnit::Rfc3339) => {
@@ -311,17 +310,134 @@ impl Parser {
     }
 }
 
+/// jiter over the payload, which can also step over what is expected.
+struct Reader<'j> {
+    payload: &'j [u8],
+    jiter: Jiter<'j>,
+    /// Where in the payload jiter's own data begins.
+    base: usize,
+}
+
+impl<'j> Reader<'j> {
+    fn new(payload: &'j [u8], tape: Vec<u8>) -> Self {
+        Self { payload, jiter: Jiter::with_tape(payload, tape), base: 0 }
+    }
+
+    fn at(&self) -> usize {
+        self.base + self.jiter.current_index()
+    }
+
+    /// Goes on from there.
+    #[inline]
+    fn move_to(&mut self, at: usize) {
+        let rest = self.payload.get(at..).unwrap_or_default();
+        let tape = std::mem::replace(&mut self.jiter, Jiter::new(rest)).into_tape();
+        if tape.capacity() > 0 {
+            self.jiter = Jiter::with_tape(rest, tape);
+        }
+        self.base = at;
+    }
+
+    fn rest(&self) -> &'j [u8] {
+        self.payload.get(self.at()..).unwrap_or_default()
+    }
+
+    /// Steps over this byte if it is next.
+    #[inline]
+    fn take(&mut self, byte: u8) -> bool {
+        let rest = self.rest();
+        match unspaced(rest) {
+            [first, after @ ..] if *first == byte => {
+                self.move_to(self.payload.len() - after.len());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Steps over `first`, this quoted key and its colon, if exactly they are next.
+    #[inline]
+    fn take_key(&mut self, first: u8, quoted: &[u8]) -> bool {
+        let rest = self.rest();
+        let after = match unspaced(rest) {
+            [byte, after @ ..] if *byte == first && !quoted.is_empty() => unspaced(after).strip_prefix(quoted),
+            _ => None,
+        };
+        match after.map(unspaced) {
+            Some([b':', value @ ..]) => {
+                self.move_to(self.payload.len() - value.len());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The next key of an object that begins here or of the one around; `None` at its end.
+    fn key(&mut self, opened: bool) -> Result<Option<&str>, JsonFault> {
+        let base = self.base;
+        let key = if opened { self.jiter.known_object() } else { self.jiter.next_key() };
+        key.map_err(|error| fault(&error, base))
+    }
+
+    #[inline]
+    fn peek(&mut self) -> Result<Peek, JsonFault> {
+        self.jiter.peek().map_err(|error| self.fault(&error))
+    }
+
+    #[inline]
+    fn text(&mut self) -> Result<&str, JsonFault> {
+        let base = self.base;
+        self.jiter.known_str().map_err(|error| fault(&error, base))
+    }
+
+    fn null(&mut self) -> Result<(), JsonFault> {
+        self.jiter.known_null().map_err(|error| self.fault(&error))
+    }
+
+    fn skip(&mut self, peek: Peek) -> Result<(), JsonFault> {
+        self.jiter.known_skip(peek).map_err(|error| self.fault(&error))
+    }
+
+    fn finish(&mut self) -> Result<(), JsonFault> {
+        self.jiter.finish().map_err(|error| self.fault(&error))
+    }
+
+    /// The payload from there to here.
+    fn since(&self, start: usize) -> Result<&'j str, JsonFault> {
+        std::str::from_utf8(self.payload.get(start..self.at()).unwrap_or_default()).map_err(|error| {
+            JsonFault::Syntax { what: JsonErrorType::InvalidUnicodeCodePoint, at: start + error.valid_up_to() }
+        })
+    }
+
+    fn fault(&self, error: &JiterError) -> JsonFault {
+        fault(error, self.base)
+    }
+}
+
+/// Without the white space at the beginning.
+#[inline]
+fn unspaced(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+fn is_out_of_range(error: &JiterError) -> bool {
+    error.error_type == JiterErrorType::JsonError(JsonErrorType::NumberOutOfRange)
+}
+
 fn cell_of(from: usize, to: usize) -> Cell {
     Cell::Text(u32::try_from(from).unwrap_or(u32::MAX), u32::try_from(to).unwrap_or(u32::MAX))
 }
 
 #[cold]
-fn fault(error: JiterError) -> JsonFault {
-    let what = match error.error_type {
-        JiterErrorType::JsonError(what) => what,
+fn fault(error: &JiterError, base: usize) -> JsonFault {
+    let what = match &error.error_type {
+        JiterErrorType::JsonError(what) => what.clone(),
         JiterErrorType::WrongType { .. } => JsonErrorType::ExpectedSomeValue,
     };
-    JsonFault::Syntax { what, at: error.index }
+    JsonFault::Syntax { what, at: base + error.index }
 }
 
 fn type_name(peek: Peek) -> &'static str {

@@ -69,10 +69,12 @@ struct Node {
 }
 
 #[derive(Debug)]
-struct Edge {
-    key: Box<str>,
-    kind: Kind,
-    to: Place,
+pub(crate) struct Edge {
+    pub(crate) key: Box<str>,
+    /// The key as it stands in JSON, with its quotes; empty if it would need escapes.
+    pub(crate) quoted: Box<[u8]>,
+    pub(crate) kind: Kind,
+    pub(crate) to: Place,
 }
 
 /// An object that is being described: its dotted prefix and the scope around it.
@@ -115,9 +117,8 @@ impl Shapes {
 
     /// The edge that was taken last from here.
     #[inline]
-    pub(crate) fn likely(&self, at: Place) -> Option<(&str, Kind, Place)> {
-        let edge = self.nodes.get(at as usize)?.edges.first()?;
-        Some((&edge.key, edge.kind, edge.to))
+    pub(crate) fn likely(&self, at: Place) -> Option<&Edge> {
+        self.nodes.get(at as usize)?.edges.first()
     }
 
     /// Whether a key here is the rule's time field.
@@ -157,7 +158,7 @@ impl Shapes {
         }
         let to = self.add(Node { edges: Vec::new(), scope, parent: at, column, shape: None });
         if let Some(node) = self.nodes.get_mut(at as usize) {
-            node.edges.push(Edge { key: key.into(), kind, to });
+            node.edges.push(Edge { key: key.into(), quoted: quoted(key), kind, to });
             let last = node.edges.len() - 1;
             node.edges.swap(0, last);
             self.full |= node.edges.len() >= MAX_EDGES;
@@ -258,4 +259,11 @@ impl Shapes {
         self.nodes.push(node);
         Place::try_from(self.nodes.len() - 1).unwrap_or(Place::MAX)
     }
+}
+
+fn quoted(key: &str) -> Box<[u8]> {
+    if key.bytes().any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\')) {
+        return Box::default();
+    }
+    ["\"", key, "\""].concat().into_bytes().into()
 }
