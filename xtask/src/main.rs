@@ -1,2 +1,132 @@
-//! .
-fn main() {}
+//! `cargo xtask`: the project's own commands. Each does its whole set-up, so that a fresh machine needs one command.
+//!
+//! This crate stays light, so that it builds in seconds: what needs the product (demo, bench, certificates) is a binary
+//! of the crate `e2e`, which is built and started from here.
+
+mod guests;
+mod setup;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Options {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build everything and run every test. Arguments after `--` go to `cargo test`.
+    Test {
+        /// For `cargo test`, e.g. `-p e2e tidy`.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// The main job on the screen: devices, gateway, stamp, kills in mid run, and the account. Under a minute.
+    Demo {
+        /// Print the account as one JSON object on the last line.
+        #[arg(long)]
+        json: bool,
+        /// How long the devices publish.
+        #[arg(long)]
+        seconds: Option<u32>,
+    },
+    /// Each stage and the whole path, beside the physical limit of the same run. About four minutes.
+    Bench {
+        /// Print the results as one JSON object on the last line.
+        #[arg(long)]
+        json: bool,
+        /// Only what has this in its name.
+        only: Option<String>,
+    },
+    /// A throwaway certificate authority and certificates, for trying things.
+    #[command(disable_help_flag = true)]
+    Pki {
+        /// See `cargo xtask pki --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Build the plugins to WebAssembly into `plugins/dist`.
+    Guests,
+    /// What the continuous integration runs: formatting, lints, dependencies, tests.
+    Ci,
+}
+
+fn main() -> Result<()> {
+    let root = root()?;
+    match Options::parse().task {
+        Task::Test { arguments } => {
+            guests::build()?;
+            setup::mosquitto()?;
+            build(root)?;
+            let all = ["test", "--release"].map(str::to_owned);
+            let whole = if arguments.iter().any(|argument| argument == "-p") {
+                None
+            } else {
+                Some("--workspace".to_owned())
+            };
+            run(cargo(root).args(all).args(whole).args(arguments))
+        }
+        Task::Demo { json, seconds } => {
+            guests::build()?;
+            build(root)?;
+            let mut demo = built("demo")?;
+            demo.args(json.then_some("--json"));
+            demo.args(seconds.map(|seconds| format!("--seconds={seconds}")));
+            run(&mut demo)
+        }
+        Task::Bench { json, only } => {
+            guests::build()?;
+            build(root)?;
+            run(built("bench")?.args(json.then_some("--json")).args(only))
+        }
+        Task::Pki { arguments } => {
+            run(cargo(root).args(["build", "--quiet", "--release", "--package", "e2e", "--bin", "pki"]))?;
+            run(built("pki")?.args(arguments))
+        }
+        Task::Guests => guests::build(),
+        Task::Ci => run(Command::new("bash").arg(root.join(".ci/run"))),
+    }
+}
+
+/// All binaries and tests in one go, so that dependencies are compiled once.
+fn build(root: &Path) -> Result<()> {
+    run(cargo(root).args(["build", "--release", "--workspace", "--bins"]))
+}
+
+/// The workspace's folder.
+fn root() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in no workspace")
+}
+
+fn cargo(root: &Path) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root);
+    cargo
+}
+
+/// A binary of the workspace, beside this one.
+fn built(name: &str) -> Result<Command> {
+    let mut path: PathBuf = std::env::current_exe().context("cannot tell where xtask lies")?;
+    path.set_file_name(name);
+    Ok(Command::new(path))
+}
+
+/// Runs a command and fails when it does.
+fn run(command: &mut Command) -> Result<()> {
+    let name =
+        Path::new(command.get_program()).file_name().unwrap_or(command.get_program()).display().to_string();
+    let status = command.status().with_context(|| format!("cannot start {name}"))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        // The command has said why; its code is ours.
+        Some(code) => std::process::exit(code),
+        None => bail!("{name} was ended by a signal ({status})"),
+    }
+}
