@@ -1,8 +1,21 @@
-//! The gateway's TOML configuration: the typed [`model`], and [`topic`] filters.
+//! The gateway's TOML configuration: the typed [`model`], [`load`]ing with every mistake at once, and the [`diff()`] of
+//! two configurations.
 //!
-//! Does not open sources, stores or plugins; it looks whether the files it names are there.
+//! Looks whether the files it names are there; does not open sources, stores or plugins. Invariant: whoever has a
+//! [`Config`] has a complete, consistent one and checks nothing again.
+
+mod address;
+pub mod diff;
+pub mod load;
 pub mod model;
+pub mod problem;
+mod read;
+mod reader;
+pub mod size;
 pub mod topic;
 
+pub use diff::{Changes, diff};
+pub use load::{Loaded, Report, check, check_text, load};
 pub use model::*;
+pub use problem::{Problem, Problems, Severity};
 pub use topic::{Segment, TopicError, TopicFilter};

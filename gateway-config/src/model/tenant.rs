@@ -88,7 +88,7 @@ pub struct Limits {
     pub time: Duration,
     /// `output` in bytes returned by one call. Default 16 MiB, from 1 KiB to 256 MiB.
     pub output: u64,
-    /// `state` in bytes of keys and values that it keeps. Default 4 MiB, from 0 to 256 MiB.
+    /// `state` in bytes of keys and values that it keeps. Default 1 MiB, from 0 to 256 MiB.
     pub state: u64,
     /// `log_lines` that one call may write; further ones are counted only. Default 100, at most 10,000.
     pub log_lines: u32,
@@ -100,7 +100,7 @@ impl Default for Limits {
             memory: 64 << 20,
             time: Duration::from_secs(1),
             output: 16 << 20,
-            state: 4 << 20,
+            state: 1 << 20,
             log_lines: 100,
         }
     }

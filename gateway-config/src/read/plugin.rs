@@ -1,0 +1,122 @@
+//! `use`, `with` and `limits` of a step or a decoder.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use toml::de::DeValue;
+
+use crate::model::Limits;
+use crate::reader::{Table, Value, suggestion};
+
+/// How to get built-in plugins.
+pub(super) const GET: &str = "take the folder `plugins` of the release archive, or build them with `cargo xtask guests`, \
+                              and name their folder in gateway.plugins_dir";
+
+/// What steps and decoders have in common.
+pub(super) struct Plugin {
+    pub(super) name: String,
+    pub(super) file: PathBuf,
+    pub(super) with: String,
+    pub(super) limits: Limits,
+}
+
+pub(super) fn read(table: &Table<'_>, plugins_dir: Option<&Path>) -> Option<Plugin> {
+    let plugin =
+        table.required("use", "use = \"builtin:linear\" or use = \"plugins/mine.wasm\"").and_then(|value| {
+            let name = value.filled()?;
+            Some((name.to_owned(), file(&value, name, plugins_dir)?))
+        });
+    let with = match table.get("with") {
+        None => Some("{}".to_owned()),
+        Some(value) => value.table().and_then(|_| json(&value)).map(|json| json.to_string()),
+    };
+    let limits =
+        table.get("limits").and_then(|value| value.table()).map_or_else(Limits::default, |t| limits(&t));
+    let (name, file) = plugin?;
+    Some(Plugin { name, file, with: with?, limits })
+}
+
+/// `builtin:NAME` is `NAME.wasm` of the plugins folder; anything else is a path.
+fn file(value: &Value<'_>, name: &str, plugins_dir: Option<&Path>) -> Option<PathBuf> {
+    let Some(builtin) = name.strip_prefix("builtin:") else {
+        let path = value.path_buf()?;
+        if !path.is_file() {
+            value.error(
+                format!("there is no plugin {}", path.display()),
+                "write the path of a .wasm file, relative to this file, or builtin:NAME for one that comes with the gateway",
+            );
+            return None;
+        }
+        return Some(path);
+    };
+    if builtin.is_empty() || builtin.contains(['/', '\\', '.']) {
+        value.error(format!("{builtin:?} is no name of a built-in plugin"), "write e.g. \"builtin:linear\"");
+        return None;
+    }
+    let folder = plugins_dir?;
+    let path = folder.join(format!("{builtin}.wasm"));
+    if path.is_file() {
+        return Some(path);
+    }
+    let there = builtins(folder);
+    let names: Vec<&str> = there.iter().map(String::as_str).collect();
+    let remedy = if names.is_empty() { GET.to_owned() } else { suggestion(builtin, &names) };
+    value.error(format!("there is no built-in plugin {builtin:?} in {}", folder.display()), remedy);
+    None
+}
+
+fn builtins(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".wasm").map(str::to_owned))
+        .collect()
+}
+
+fn limits(table: &Table<'_>) -> Limits {
+    const MIB: u64 = 1 << 20;
+    let default = Limits::default();
+    let size = |key, bounds, or| table.get(key).and_then(|value: Value<'_>| value.size(bounds)).unwrap_or(or);
+    let limits = Limits {
+        memory: size("memory", MIB..=4096 * MIB, default.memory),
+        time: table
+            .get("time")
+            .and_then(|value| value.duration(Duration::from_millis(1)..=Duration::from_secs(60)))
+            .unwrap_or(default.time),
+        output: size("output", 1024..=256 * MIB, default.output),
+        state: size("state", 0..=256 * MIB, default.state),
+        log_lines: table
+            .get("log_lines")
+            .and_then(|value| value.integer(0..=10_000))
+            .unwrap_or(default.log_lines),
+    };
+    table.finish();
+    limits
+}
+
+/// A TOML value as JSON, for the guest.
+fn json(value: &Value<'_>) -> Option<Json> {
+    Some(match value.raw() {
+        DeValue::String(text) => Json::from(text.as_ref()),
+        DeValue::Boolean(truth) => Json::from(*truth),
+        DeValue::Datetime(date) => Json::from(date.to_string()),
+        DeValue::Integer(_) => Json::from(value.integer::<i64>(i64::MIN..=i64::MAX)?),
+        DeValue::Float(number) => match number.as_str().replace('_', "").parse::<f64>() {
+            Ok(number) if number.is_finite() => Json::from(number),
+            _ => {
+                value.error("plugins get JSON, which has neither infinity nor NaN", "leave the key out");
+                return None;
+            }
+        },
+        DeValue::Array(_) => {
+            let elements: Vec<Option<Json>> = value.list()?.iter().map(json).collect();
+            Json::Array(elements.into_iter().collect::<Option<_>>()?)
+        }
+        DeValue::Table(_) => {
+            let entries: Vec<(String, Option<Json>)> =
+                value.table()?.entries().into_iter().map(|(key, value)| (key, json(&value))).collect();
+            let entries = entries.into_iter().map(|(key, value)| Some((key, value?)));
+            Json::Object(entries.collect::<Option<_>>()?)
+        }
+    })
+}
