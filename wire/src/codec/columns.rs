@@ -239,11 +239,11 @@ pub(super) fn summarize(
     numbers: &mut Reader<'_>,
     texts: &mut Reader<'_>,
     budget: &mut Budget,
-    devices: &mut Vec<String>,
+    device: impl FnMut(&str),
 ) -> Result<usize, DecodeError> {
     let head = Head::read(numbers, budget)?;
     texts::text(texts)?;
-    texts::front_coded(texts, head.devices, budget, devices)?;
+    texts::visit_front_coded(texts, head.devices, budget, device)?;
     Ok(head.rows)
 }
 
@@ -257,8 +257,7 @@ pub(super) fn decode(
 ) -> Result<Frame, DecodeError> {
     let Head { rows, devices: device_count, columns, mut numbers } = Head::read(numbers, budget)?;
     let profile = texts::text(device_texts)?;
-    let mut devices = Vec::new();
-    texts::front_coded(device_texts, device_count, budget, &mut devices)?;
+    let devices = texts::front_coded(device_texts, device_count, budget)?;
 
     // Scratch, time, device, and per column 8 bytes a row at most.
     budget.take_bytes(rows.saturating_mul(8 * (columns + 3)))?;
@@ -314,8 +313,7 @@ fn decode_column(
         }
         TEXT => {
             let entries = numbers.count()?;
-            let mut dictionary = Vec::new();
-            texts::front_coded(texts, entries, budget, &mut dictionary)?;
+            let dictionary = texts::front_coded(texts, entries, budget)?;
             integers::decode(numbers, rows, &[], scratch)?;
             Values::Text(Texts { dictionary, index: narrow(scratch, "an index of a dictionary")? })
         }

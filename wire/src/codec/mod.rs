@@ -193,32 +193,26 @@ pub fn decode(batch: &[u8], limits: &Limits) -> Result<Vec<Frame>, DecodeError> 
     }
 }
 
-/// What can be known about a batch without decoding its columns.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Summary {
-    /// Rows of all frames.
-    pub rows: u64,
-    /// The devices of all frames; one may occur once per frame.
-    pub devices: Vec<String>,
-}
-
-/// Checks version, checksum and structure, and reads the devices: much cheaper than [`decode`], and enough to refuse
-/// what is damaged or not a batch at all. What is written wrongly on purpose may still fail to decode.
+/// Calls `device` with the devices of all frames, without decoding any column, and returns the rows. A device may
+/// occur once per frame. What [`decode`] takes has all its devices named here; not all that passes here decodes.
 ///
 /// # Errors
 /// [`DecodeError`] as for [`decode`].
-pub fn summarize(batch: &[u8], limits: &Limits) -> Result<Summary, DecodeError> {
+pub fn visit_devices(
+    batch: &[u8],
+    limits: &Limits,
+    mut device: impl FnMut(&str),
+) -> Result<u64, DecodeError> {
     let opened = Opened::new(batch, limits)?;
     let mut budget = Budget::new(*limits);
     let (mut devices, _) = opened.texts()?;
     let mut numbers = opened.numbers.clone();
-    let mut summary = Summary::default();
+    let mut rows = 0;
     for _ in 0..opened.frames {
-        let rows = columns::summarize(&mut numbers, &mut devices, &mut budget, &mut summary.devices)?;
-        summary.rows += rows as u64;
+        rows += columns::summarize(&mut numbers, &mut devices, &mut budget, &mut device)? as u64;
     }
     if numbers.is_empty() && devices.is_empty() {
-        Ok(summary)
+        Ok(rows)
     } else {
         Err(DecodeError::Malformed("bytes are left over"))
     }

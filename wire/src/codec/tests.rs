@@ -135,9 +135,10 @@ proptest! {
         let batch = encoded(&frames);
         let back = decode(&batch, &Limits::default()).unwrap();
         prop_assert_eq!(rows(&back), rows(&frames));
-        let summary = summarize(&batch, &Limits::default()).unwrap();
-        prop_assert_eq!(summary.rows as usize, frames.iter().map(Frame::rows).sum::<usize>());
-        prop_assert_eq!(summary.devices, back.into_iter().flat_map(|frame| frame.devices).collect::<Vec<_>>());
+        let mut devices = Vec::new();
+        let rows = visit_devices(&batch, &Limits::default(), |device| devices.push(device.to_owned())).unwrap();
+        prop_assert_eq!(rows as usize, frames.iter().map(Frame::rows).sum::<usize>());
+        prop_assert_eq!(devices, back.into_iter().flat_map(|frame| frame.devices).collect::<Vec<_>>());
     }
 
     #[test]
@@ -171,7 +172,7 @@ proptest! {
             prop_assert!(frames.iter().map(Frame::rows).sum::<usize>() <= limits.rows);
             prop_assert!(frames.iter().all(|frame| frame.check().is_ok()));
         }
-        let _ = summarize(&batch, &limits);
+        let _ = visit_devices(&batch, &limits, |_| ());
     }
 
     #[test]

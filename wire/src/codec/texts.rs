@@ -105,19 +105,29 @@ pub(super) fn text(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| NOT_UTF8)
 }
 
-/// Reads `count` front-coded texts and appends them to `texts`.
+/// Reads `count` front-coded texts.
 pub(super) fn front_coded(
     reader: &mut Reader<'_>,
     count: usize,
     budget: &mut Budget,
-    texts: &mut Vec<String>,
+) -> Result<Vec<String>, DecodeError> {
+    budget.take_bytes(count.saturating_mul(size_of::<String>()))?;
+    let mut texts = Vec::with_capacity(count.min(reader.left() / 2));
+    visit_front_coded(reader, count, budget, |text| texts.push(text.to_owned()))?;
+    Ok(texts)
+}
+
+/// Calls `each` with each of `count` front-coded texts.
+pub(super) fn visit_front_coded(
+    reader: &mut Reader<'_>,
+    count: usize,
+    budget: &mut Budget,
+    mut each: impl FnMut(&str),
 ) -> Result<(), DecodeError> {
     // Each text has at least two bytes here, so this many can be there at most.
     if count > reader.left() / 2 {
         return Err(DecodeError::Truncated);
     }
-    budget.take_bytes(count * size_of::<String>())?;
-    texts.reserve_exact(count);
     let mut before: Vec<u8> = Vec::new();
     for _ in 0..count {
         let shared = reader.count()?;
@@ -130,7 +140,7 @@ pub(super) fn front_coded(
         before.extend_from_slice(rest);
         // A few bytes here may stand for long texts: what they become is what counts.
         budget.take_bytes(before.len())?;
-        texts.push(std::str::from_utf8(&before).map_err(|_| NOT_UTF8)?.to_owned());
+        each(std::str::from_utf8(&before).map_err(|_| NOT_UTF8)?);
     }
     Ok(())
 }
