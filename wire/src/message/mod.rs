@@ -33,8 +33,6 @@ use crate::ranges::RangeSet;
 
 /// The session version this code speaks.
 pub const VERSION: u16 = 1;
-/// Name of the session protocol in the TLS handshake (ALPN). Without a version: versions are agreed in the hello.
-pub const ALPN: &[u8] = b"sluice";
 /// First bytes of each direction: name, framing version, line feed.
 pub const PREAMBLE: [u8; 8] = *b"SLUICE\x01\n";
 /// The protocol's name in TLS (ALPN), which QUIC requires: the same as the preamble says.
