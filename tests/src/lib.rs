@@ -12,8 +12,11 @@
     reason = "test code: a panic is a failed test"
 )]
 
+pub mod bench;
 pub mod broker;
 pub mod client;
+pub mod gateway;
 pub mod load;
+pub mod oracle;
 pub mod pki;
 pub mod process;

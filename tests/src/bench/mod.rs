@@ -1,0 +1,24 @@
+//! The benches: each stage alone in this process, then the whole path with real processes, always beside the limit
+//! measured in the same run. Read ratios: the machine is shared and noisy.
+
+pub mod limits;
+pub mod measure;
+pub mod report;
+pub mod stages;
+
+use anyhow::Result;
+use report::Bench;
+
+/// Runs what has `only` in its name, or everything.
+///
+/// # Errors
+/// When a part fails.
+pub fn run(only: Option<&str>) -> Result<Bench> {
+    let mut bench = Bench::default();
+    let dir = tempfile::Builder::new().prefix("sluice-bench-").tempdir()?;
+    let selected = |name: &str| only.is_none_or(|only| name.contains(only));
+    if selected("stages") {
+        stages::run(&mut bench, dir.path())?;
+    }
+    Ok(bench)
+}

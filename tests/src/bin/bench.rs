@@ -1,0 +1,23 @@
+//! `cargo xtask bench`: each stage and the whole path, beside the limit measured in the same run.
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Each stage alone and the whole path, beside the physical limit of the same run.
+#[derive(Parser)]
+struct Arguments {
+    /// Print the results as one JSON object on the last line.
+    #[arg(long)]
+    json: bool,
+    /// Only what has this in its name: `stages`, `qos0`, `qos1`, `rate`, `latency`.
+    only: Option<String>,
+}
+
+fn main() -> Result<()> {
+    let Arguments { json, only } = Arguments::parse();
+    let bench = e2e::bench::run(only.as_deref())?;
+    if json {
+        println!("{}", serde_json::to_string(&bench)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! A stamp and a gateway that run, as most tests want them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use e2e::gateway::{Gateway, Setup};
+use e2e::load::{Fleet, Plan};
+use e2e::oracle::{self, Account, Rules};
+use e2e::process::wait_until;
+use e2e::stamp::Stamp;
+use e2e::world::{World, workload_chain};
+
+/// Longest wait for any state.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A stamp `stamp-1` and a gateway `edge-1`.
+pub struct Site {
+    pub gateway: Gateway,
+    pub stamp: Stamp,
+    pub world: World,
+    /// What chains do beyond the range filter, by tenant.
+    pub rules: HashMap<String, Rules>,
+}
+
+impl Site {
+    /// Starts both, every tenant with the workload's chain.
+    pub fn start(tenants: &[&str]) -> Self {
+        let chains = tenants.iter().map(|tenant| ((*tenant).to_owned(), workload_chain(tenant))).collect();
+        Self::start_with(&Setup { tenants: chains, ..Setup::default() })
+    }
+
+    /// Starts both.
+    pub fn start_with(setup: &Setup) -> Self {
+        let mut site = Self::create(setup);
+        site.stamp.start().unwrap();
+        site.gateway.start().unwrap();
+        site
+    }
+
+    /// Starts nothing.
+    pub fn create(setup: &Setup) -> Self {
+        let world = World::create().unwrap();
+        let tenants: Vec<&str> = setup.tenants.iter().map(|(tenant, _)| tenant.as_str()).collect();
+        let stamp = world.stamp("stamp-1", &[("edge-1", &tenants)]).unwrap();
+        let gateway = world.gateway("edge-1", setup, &stamp).unwrap();
+        Self { gateway, stamp, world, rules: HashMap::new() }
+    }
+
+    /// Waits until the gateway has taken that many rows of all tenants.
+    pub fn wait_accepted(&self, rows: u64) {
+        let accepted = || {
+            let status = self.gateway.status()?;
+            Ok(status.tenants.iter().map(|tenant| tenant.accepted_rows).sum::<u64>() >= rows)
+        };
+        wait_until(&format!("{rows} rows are accepted"), PATIENCE, accepted).unwrap();
+    }
+
+    /// Waits until everything the gateway holds has landed.
+    pub fn drain(&mut self) {
+        self.gateway.drain(PATIENCE).unwrap();
+    }
+
+    /// Every row that landed, as the stamp exports it.
+    pub fn rows(&self) -> Vec<serde_json::Value> {
+        self.stamp.rows().unwrap()
+    }
+
+    /// Drains, and checks that every promise was kept.
+    pub fn settle(&mut self, ledger: &e2e::load::Ledger) -> Account {
+        self.drain();
+        let rules = |tenant: &str| self.rules.get(tenant).copied().unwrap_or_default();
+        let account = oracle::settle(ledger, rules, self.stamp.landed().unwrap()).unwrap();
+        assert!(account.is_kept(), "{account:#?}\n{}", self.gateway.log());
+        account
+    }
+}
+
+/// A plan with the seed printed, so that a failure can be played again.
+pub fn plan(address: SocketAddr, fleets: Vec<Fleet>, rate: f64) -> Plan {
+    let seed = std::process::id().into();
+    println!("seed {seed}");
+    Plan { address, fleets, rate: Some(rate), each: None, window: 32, seed }
+}
