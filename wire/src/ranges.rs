@@ -36,15 +36,15 @@ impl RangeSet {
     /// Adds one number; `false` if it was there.
     pub fn insert(&mut self, number: Sequence) -> bool {
         // The usual case: the next number of the last range, or one beyond it.
-        if let Some(last) = self.ranges.last_mut() {
-            if last.1 < number {
-                if last.1.next() == number {
-                    last.1 = number;
-                } else {
-                    self.ranges.push((number, number));
-                }
-                return true;
+        if let Some(last) = self.ranges.last_mut()
+            && last.1 < number
+        {
+            if last.1.next() == number {
+                last.1 = number;
+            } else {
+                self.ranges.push((number, number));
             }
+            return true;
         }
         let new = !self.contains(number);
         if new {

@@ -26,7 +26,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`MessageError`] if the stream is not the protocol; it is of no use from then on.
-    pub fn next<M: Message>(&mut self) -> Result<Option<M>, MessageError> {
+    pub fn next_message<M: Message>(&mut self) -> Result<Option<M>, MessageError> {
         let result = self.try_next();
         if result.is_err() {
             self.failed = true;

@@ -81,7 +81,7 @@ fn stream<M: Message>(messages: &[M]) -> Vec<u8> {
 
 fn read<M: Message>(decoder: &mut Decoder) -> Result<Vec<M>, MessageError> {
     let mut messages = Vec::new();
-    while let Some(message) = decoder.next()? {
+    while let Some(message) = decoder.next_message()? {
         messages.push(message);
     }
     Ok(messages)

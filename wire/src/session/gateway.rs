@@ -227,7 +227,7 @@ impl Session {
             if self.state == State::Closed {
                 return None;
             }
-            match self.decoder.next::<ToGateway>() {
+            match self.decoder.next_message::<ToGateway>() {
                 Ok(None) => return None,
                 Ok(Some(message)) => {
                     if let Err(error) = self.take(message) {

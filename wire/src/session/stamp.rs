@@ -110,7 +110,7 @@ impl Session {
             if matches!(self.state, State::Closed | State::Deciding) {
                 return None;
             }
-            match self.decoder.next::<ToStamp>() {
+            match self.decoder.next_message::<ToStamp>() {
                 Ok(None) => return None,
                 Ok(Some(message)) => {
                     if let Err(error) = self.take(message) {
@@ -170,10 +170,10 @@ impl Session {
         if self.state != State::Open {
             return;
         }
-        if let Some(tenant) = self.tenants.get_mut(usize::from(tenant.0)) {
-            if let Some(bytes) = tenant.batches.remove(&seq) {
-                tenant.bytes = tenant.bytes.saturating_sub(u64::from(bytes));
-            }
+        if let Some(tenant) = self.tenants.get_mut(usize::from(tenant.0))
+            && let Some(bytes) = tenant.batches.remove(&seq)
+        {
+            tenant.bytes = tenant.bytes.saturating_sub(u64::from(bytes));
         }
         let text = short(text.to_owned());
         self.send(ToGateway::BatchRefused(BatchRefused { tenant, seq, reason, text }));
