@@ -285,7 +285,7 @@ fn check_kind(plugin: &Plugin, wanted: Kind, step: &str) -> Result<(), Configure
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return Vec::new() };
     let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        Some(name) => name.to_owned(),
+        Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
         None => format!("function {}", frame.func_index()),
     };
     trace.frames().iter().take(MAX_BACKTRACE).map(name).collect()

@@ -73,6 +73,7 @@ type Slot<D> = LocalKey<RefCell<Option<D>>>;
 
 /// `configure` of the component.
 pub fn configure_decoder<D: Decoder>(slot: &'static Slot<D>, config: &str) -> Result<types::Setup, String> {
+    crate::host::log_panics();
     slot.set(Some(D::configure(crate::config::parse(config)?).map_err(|error| error.0)?));
     Ok(types::Setup { tick_ms: 0 })
 }

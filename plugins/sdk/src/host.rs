@@ -36,6 +36,11 @@ pub fn error(message: &str) {
     log::write(log::Level::Error, message);
 }
 
+/// A panic ends as "unreachable executed"; its text is worth more, so it is logged before.
+pub(crate) fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| error(&panic.to_string())));
+}
+
 /// Adds to a counter; names are `a-z 0-9 _`, at most 64 per plugin.
 pub fn count(name: &str, by: u64) {
     if by > 0 {
