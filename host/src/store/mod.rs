@@ -21,6 +21,7 @@ mod folder;
 pub mod gateway;
 mod group;
 mod opening;
+mod peek;
 mod queue;
 mod reading;
 mod recent;
@@ -40,6 +41,7 @@ use wire::ids::{StreamId, TenantId};
 pub use commit::{Commit, Counts, DeadLetter, NewBatch, StateChange};
 pub use folder::DataFolder;
 pub use opening::{OpenError, Opened, SetAside};
+pub use peek::peek;
 pub use recent::{DEVICES, PER_DEVICE, Recent};
 pub use totals::{Load, Totals};
 
@@ -165,7 +167,7 @@ impl Store {
     /// Hands a commit to the writer thread; waits while [`queue::JOBS`] commits or [`queue::BYTES`] bytes are queued.
     /// Its custody is told later: `committed` when it is on disk, `refused` when the store closes before that.
     pub fn commit(&self, commit: Commit) {
-        if let Err(commit) = self.shared.queue.push(commit) {
+        if let Some(commit) = self.shared.queue.push(commit) {
             commit.refuse("the store is closing");
         }
     }
@@ -200,6 +202,12 @@ impl Store {
     #[must_use]
     pub fn status(&self) -> Status {
         locked(&self.shared.status).clone()
+    }
+
+    /// Counters and sizes as last committed; no I/O, no allocation.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        locked(&self.shared.status).totals
     }
 
     /// Commits what is queued (what cannot be committed now is refused), checkpoints and ends the writer thread.

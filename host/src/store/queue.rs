@@ -63,7 +63,7 @@ pub(super) struct Work {
 
 impl Queue {
     /// Adds a job, waiting for room. Gives it back when the queue is closing.
-    pub(super) fn push(&self, job: Commit) -> Result<(), Commit> {
+    pub(super) fn push(&self, job: Commit) -> Option<Commit> {
         let weight = job.weight();
         let mut inner = self.lock();
         while !inner.closing
@@ -73,7 +73,7 @@ impl Queue {
             inner = self.room.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         if inner.closing {
-            return Err(job);
+            return Some(job);
         }
         inner.bytes += weight;
         inner.jobs.push_back(job);
@@ -82,7 +82,7 @@ impl Queue {
             drop(inner);
             self.work.notify_one();
         }
-        Ok(())
+        None
     }
 
     /// Notes ranges that may be deleted.

@@ -98,7 +98,11 @@ fn what_custody_was_told_is_there_after_a_reopen() {
     opened.store.commit(Commit {
         batches: vec![batch(Priority::Normal, 10, &b"one"[..]), batch(Priority::High, 1, &b"alarm"[..])],
         state: vec![StateChange { step: "s".into(), key: "k".into(), value: Some(vec![1, 2]) }],
-        dead_letters: vec![DeadLetter { device: "d".into(), original: b"bad".to_vec(), ..DeadLetter::default() }],
+        dead_letters: vec![DeadLetter {
+            device: "d".into(),
+            original: b"bad".to_vec(),
+            ..DeadLetter::default()
+        }],
         counts: Counts { accepted: 12, dead: 1, ..Counts::default() },
         fingerprints: recent.take_log(),
         identifiers: vec![
@@ -134,7 +138,8 @@ fn a_backlog_beyond_memory_is_read_in_order_and_by_priority() {
     let store = &opened.store;
     for n in 0..400u32 {
         let priority = [Priority::Normal, Priority::Low, Priority::High][n as usize % 3];
-        store.commit(Commit { batches: vec![batch(priority, 1, vec![n as u8; 20_000])], ..Commit::default() });
+        store
+            .commit(Commit { batches: vec![batch(priority, 1, vec![n as u8; 20_000])], ..Commit::default() });
     }
     store.settle();
     for (priority, first) in [(Priority::Normal, 1), (Priority::Low, 2), (Priority::High, 3)] {
@@ -279,7 +284,9 @@ fn dead_letters_are_bounded_and_the_oldest_go() {
     opened.store.close();
     let file = rusqlite::Connection::open(folder.path().join("tenants/acme.db")).unwrap();
     let (least, count): (Vec<u8>, u32) = file
-        .query_row("SELECT MIN(original), COUNT(*) FROM dead_letters", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row("SELECT MIN(original), COUNT(*) FROM dead_letters", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .unwrap();
     assert_eq!((u64::from(least[0]), u64::from(count)), (totals.dead_evicted, totals.dead_letters));
 }

@@ -41,7 +41,11 @@ fn child_that_commits_until_it_is_killed() {
         payload.resize(size, n as u8);
         opened.store.commit(Commit {
             batches: vec![batch(Priority::Normal, 2, payload)],
-            state: vec![StateChange { step: "count".into(), key: "n".into(), value: Some(n.to_le_bytes().into()) }],
+            state: vec![StateChange {
+                step: "count".into(),
+                key: "n".into(),
+                value: Some(n.to_le_bytes().into()),
+            }],
             counts: Counts { accepted: 2, ..Counts::default() },
             fingerprints: recent.take_log(),
             custody: vec![Box::new(Print(n))],
@@ -55,7 +59,8 @@ fn child_that_commits_until_it_is_killed() {
 }
 
 fn child(folder: &Path, shell_prefix: &str) -> Child {
-    let script = format!("{shell_prefix} exec \"$0\" store_crash::child_that_commits --test-threads 1 --nocapture");
+    let script =
+        format!("{shell_prefix} exec \"$0\" store_crash::child_that_commits --test-threads 1 --nocapture");
     Command::new("sh")
         .args(["-c", &script])
         .arg(std::env::current_exe().unwrap())
@@ -154,7 +159,8 @@ fn a_disk_that_takes_no_writes_holds_everything_back_until_it_does() {
     std::thread::sleep(Duration::from_millis(500));
     assert!(cpu_ticks(child.id()) - cpu < 10, "it does not burn time while it waits");
     let full_at = highest;
-    let lifted = Command::new("prlimit").args(["--pid", &child.id().to_string(), "--fsize=unlimited"]).status();
+    let lifted =
+        Command::new("prlimit").args(["--pid", &child.id().to_string(), "--fsize=unlimited"]).status();
     assert!(lifted.unwrap().success());
     while highest < full_at + 50 {
         note(told.recv_timeout(Duration::from_secs(30)).expect("goes on"), &mut highest);

@@ -59,7 +59,9 @@ impl Model {
 
     fn make_room(&mut self) {
         while self.used() > QUOTA {
-            let Some((_, seq)) = self.waiting.iter().map(|(&seq, batch)| (batch.0, seq)).min() else { return };
+            let Some((_, seq)) = self.waiting.iter().map(|(&seq, batch)| (batch.0, seq)).min() else {
+                return;
+            };
             self.give_up(seq);
         }
     }
@@ -67,7 +69,8 @@ impl Model {
 
 #[test]
 fn random_operations_leave_the_store_as_the_model() {
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>) | 1;
+    let seed =
+        std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>) | 1;
     println!("SEED={seed}");
     let mut random = Random(seed);
     let folder = tempfile::tempdir().unwrap();
