@@ -59,10 +59,10 @@ fn main() -> anyhow::Result<()> {
             device = (device + 1) % DEVICES;
             let (Some(topic), Some(cache)) = (topics.get(device), caches.get_mut(device)) else { continue };
             let target = match cache.get(topic.as_bytes()) {
-                Some(target) => target,
+                Some((_, target)) => target,
                 None => {
                     let target = gatherer.resolve(topic)?;
-                    cache.put(topic.as_bytes(), target);
+                    cache.put(topic, target);
                     target
                 }
             };

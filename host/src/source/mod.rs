@@ -8,6 +8,8 @@
 mod batch;
 mod columns;
 pub mod json;
+pub mod listener;
+pub mod mqtt;
 pub mod rows;
 pub mod rules;
 mod shapes;

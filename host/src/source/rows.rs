@@ -299,15 +299,16 @@ impl<K> Gatherer<K> {
     /// its message, which then is in the same intake.
     ///
     /// # Errors
-    /// [`PushError::Busy`].
+    /// [`PushError::Busy`], for a release only.
     pub fn push_identifier(
         &mut self,
         tenant: TenantIndex,
         change: IdentifierChange,
         token: Option<K>,
     ) -> Result<(), PushError> {
-        // The change of a message that was just taken must not be parted from it by a full batch.
-        if !matches!(change, IdentifierChange::Taken { .. }) {
+        // A message that was just taken must not be parted from its identifier by a full batch, and a session ends only
+        // once.
+        if matches!(change, IdentifierChange::Released { .. }) {
             self.make_room(tenant)?;
         }
         if let Some(lane) = self.lanes.get_mut(tenant) {

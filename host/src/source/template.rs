@@ -80,7 +80,7 @@ impl Template {
 /// messages need no matching and no hashing.
 #[derive(Debug)]
 pub struct TopicCache<T> {
-    entries: Vec<(Box<[u8]>, T)>,
+    entries: Vec<(Box<str>, T)>,
     next: usize,
 }
 
@@ -94,14 +94,16 @@ impl<T: Copy> TopicCache<T> {
         Self { entries: Vec::new(), next: 0 }
     }
 
-    /// What these topic bytes resolved to.
+    /// These topic bytes as the text they are known to be, and what it resolved to.
+    #[inline]
     #[must_use]
-    pub fn get(&self, topic: &[u8]) -> Option<T> {
-        self.entries.iter().find(|(known, _)| **known == *topic).map(|&(_, target)| target)
+    pub fn get(&self, topic: &[u8]) -> Option<(&str, T)> {
+        let (text, target) = self.entries.iter().find(|(known, _)| known.as_bytes() == topic)?;
+        Some((text, *target))
     }
 
     /// Keeps an answer in place of the oldest.
-    pub fn put(&mut self, topic: &[u8], target: T) {
+    pub fn put(&mut self, topic: &str, target: T) {
         if let Some(entry) = self.entries.iter_mut().find(|(known, _)| **known == *topic) {
             entry.1 = target;
             return;
@@ -184,11 +186,12 @@ mod tests {
     #[test]
     fn the_cache_keeps_the_last_topics() {
         let mut cache = TopicCache::new();
-        for topic in 0..6_u8 {
-            cache.put(&[topic], topic);
+        for (topic, target) in ["a", "b", "c", "d", "e", "f"].into_iter().zip(0..) {
+            cache.put(topic, target);
         }
-        assert_eq!(cache.get(&[0]), None);
-        assert_eq!(cache.get(&[1]), None);
-        assert_eq!((2..6).map(|topic| cache.get(&[topic])).collect::<Vec<_>>(), [Some(2), Some(3), Some(4), Some(5)]);
+        assert_eq!(cache.get(b"a"), None);
+        assert_eq!(cache.get(b"b"), None);
+        assert_eq!(cache.get(b"c"), Some(("c", 2)));
+        assert_eq!(cache.get(b"f"), Some(("f", 5)));
     }
 }
