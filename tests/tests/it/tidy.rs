@@ -22,7 +22,7 @@ const CONFINED: [(&str, &[&str]); 4] = [
     ("wasmtime", &["runtime/"]),
     ("rusqlite", &["host/src/store", "stamp/src/landing", "provision/src/registry"]),
     ("quinn", &["host/src/uplink/quic.rs", "stamp/src/receiver/listener.rs"]),
-    ("rumqttc", &["host/src/source/mqtt.rs"]),
+    ("rumqttc", &["host/src/source/mqtt"]),
 ];
 
 /// Longest file that needs no reason in its header.
