@@ -2,8 +2,11 @@
 //! [`source`] → [`intake`] → [`tenant`] → [`store`] → [`outbox`] → [`uplink`], put together in `gateway`.
 
 pub mod admin;
+pub mod cli;
+pub mod gateway;
 pub mod intake;
 pub mod outbox;
 pub mod source;
 pub mod store;
+pub mod tenant;
 pub mod uplink;

@@ -44,14 +44,20 @@ pub struct SourceStatus {
     pub kind: String,
     /// Address and port it listens on, if it listens.
     pub listen: Option<String>,
+    /// Host and port of the broker it subscribes at, if it does.
+    pub broker: Option<String>,
+    /// "listening", or how its connection stands.
+    pub state: String,
     /// Connections open now.
     pub connections: u64,
     /// Connections since the start.
     pub connections_total: u64,
     /// Messages taken since the start.
     pub messages: u64,
-    /// Their payload bytes.
+    /// Bytes read, with what the protocol adds.
     pub bytes: u64,
+    /// Messages acknowledged since the start, after their commit.
+    pub acknowledged: u64,
     /// Messages per second over the last seconds.
     pub messages_per_second: f64,
     /// Connections turned away since the start: wrong password or certificate, too many.
@@ -60,6 +66,8 @@ pub struct SourceStatus {
     pub undecodable: u64,
     /// Messages of no configured tenant or topic since the start.
     pub unrouted: u64,
+    /// Of these, how many could not be kept.
+    pub unrouted_lost: u64,
 }
 
 /// A tenant's lane and store.
@@ -143,13 +151,15 @@ pub struct UplinkStatus {
     pub links: Vec<LinkStatus>,
 }
 
-/// Messages of no configured tenant or topic.
+/// Messages of no configured tenant or topic, as kept in `gateway.db`; sources count them too.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct UnroutedStatus {
-    /// Ever seen.
-    pub messages: u64,
     /// Kept with their bytes.
     pub kept: u64,
+    /// Those bytes.
+    pub bytes: u64,
+    /// Older ones dropped since the start to make room.
+    pub evicted: u64,
 }
 
 impl UplinkStatus {

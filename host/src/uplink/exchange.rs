@@ -22,7 +22,7 @@ use wire::message::{BatchRefusal, MessageError, RefusalReason, TenantIndex, Tena
 use wire::session::gateway::{Closed, Config, Event, Outgoing as Sending, SendError, Session};
 
 use super::feed::{Feed, QUANTUM, Wanted};
-use super::quic::{Inbound, LinkError, Outbound};
+use super::quic::{Connection, Inbound, LinkError, Outbound};
 use super::status::Board;
 use crate::outbox::{Loss, Outbox, OutboxError, Outgoing, Waiting};
 
@@ -30,6 +30,10 @@ use crate::outbox::{Loss, Outbox, OutboxError, Outgoing, Waiting};
 const AHEAD: usize = 2 * QUANTUM;
 /// A stamp that has not answered the hello by then is not answering.
 const GREETING: Duration = Duration::from_secs(10);
+/// With something on its way, a stamp of which no packet has come for so long is lost: even a slow one's QUIC answers.
+const UNANSWERED: Duration = Duration::from_secs(5);
+/// How often that is looked at, while something is on its way.
+const LOOK: Duration = Duration::from_secs(1);
 /// When the gateway goes down, acknowledgements of what is on its way are awaited for so long.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Last words are written within this time, or not at all.
@@ -80,11 +84,12 @@ pub(super) enum News {
 pub(super) async fn run(
     subject: &Subject,
     board: &Board,
+    connection: &Connection,
     (mut outbound, mut inbound): (Outbound, Inbound),
     mut stop: watch::Receiver<bool>,
     news: impl FnMut(News) + Send,
 ) -> Ended {
-    let mut exchange = match Exchange::new(subject, board, news) {
+    let mut exchange = match Exchange::new(subject, board, connection, news) {
         Ok(exchange) => exchange,
         Err(error) => return Ended::Hello(error),
     };
@@ -99,6 +104,7 @@ pub(super) async fn run(
 struct Exchange<'a, N> {
     subject: &'a Subject,
     board: &'a Board,
+    connection: &'a Connection,
     news: N,
     session: Session,
     feed: Feed,
@@ -130,7 +136,12 @@ enum Answer {
 type Reading = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
-    fn new(subject: &'a Subject, board: &'a Board, news: N) -> Result<Self, MessageError> {
+    fn new(
+        subject: &'a Subject,
+        board: &'a Board,
+        connection: &'a Connection,
+        news: N,
+    ) -> Result<Self, MessageError> {
         let tenants: Vec<_> = subject.outboxes.iter().map(Tenant::new).collect();
         let committed: Vec<Sequence> = tenants.iter().map(|tenant| tenant.waiting.borrow().last).collect();
         let streams = tenants.iter().zip(&committed).map(|(tenant, last)| TenantStream {
@@ -147,6 +158,7 @@ impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
         Ok(Self {
             subject,
             board,
+            connection,
             news,
             session,
             feed: Feed::new(committed),
@@ -171,6 +183,7 @@ impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
         let mut reading: Option<Reading> = None;
         let mut deadline = Some(Instant::now() + GREETING);
         let mut draining = *stop.borrow_and_update();
+        let mut pulse = Pulse::new(self.connection);
         loop {
             if let Some(ended) = self.take_events() {
                 return ended;
@@ -213,6 +226,13 @@ impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
                         draining = true;
                         reading = None;
                         deadline = Some(Instant::now() + DRAIN);
+                    }
+                }
+                () = pulse.look(), if self.on_the_way().0 > 0 => {
+                    if pulse.is_lost(self.connection) {
+                        let seconds = UNANSWERED.as_secs();
+                        let cause = format!("nothing came from the stamp for {seconds} s");
+                        return Ended::Lost(LinkError::Lost { cause });
                     }
                 }
                 () = sleep_until(deadline) => {
@@ -481,6 +501,37 @@ impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
         }
         outbound.finish();
         outbound.delivered().await;
+    }
+}
+
+/// Whether packets still come from the stamp.
+struct Pulse {
+    received: u64,
+    since: Instant,
+    next: Instant,
+}
+
+impl Pulse {
+    fn new(connection: &Connection) -> Self {
+        let now = Instant::now();
+        Self { received: connection.received(), since: now, next: now + LOOK }
+    }
+
+    /// Waits until it is time to look.
+    async fn look(&self) {
+        tokio::time::sleep_until(self.next).await;
+    }
+
+    fn is_lost(&mut self, connection: &Connection) -> bool {
+        let now = Instant::now();
+        // After a quiet time nothing is known yet: it is looked at anew.
+        let quiet = now.duration_since(self.next) > LOOK;
+        let received = connection.received();
+        if received != self.received || quiet {
+            (self.received, self.since) = (received, now);
+        }
+        self.next = now + LOOK;
+        now.duration_since(self.since) >= UNANSWERED
     }
 }
 

@@ -114,7 +114,9 @@ impl Link {
             }
             News::Acknowledged => ledger.lock().unwrap_or_else(PoisonError::into_inner).on_success(),
         };
-        let ended = exchange::run(&self.subject, board, (outbound, inbound), self.stop.clone(), news).await;
+        let ended =
+            exchange::run(&self.subject, board, &connection, (outbound, inbound), self.stop.clone(), news)
+                .await;
         connection.close(0, "", CLOSE).await;
         ended
     }

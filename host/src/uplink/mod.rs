@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use backoff::Ledger;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use wire::ids::{GatewayId, InstallationId, TenantId};
@@ -74,8 +74,11 @@ pub struct Uplink {
     stop: watch::Sender<bool>,
     operator: watch::Sender<u64>,
     thread: JoinHandle<()>,
-    ended: Option<oneshot::Receiver<Result<(), UplinkError>>>,
+    ended: watch::Receiver<Option<End>>,
 }
+
+/// How the uplink's thread ended: well, or with which link how.
+type End = Result<(), (String, String)>;
 
 /// A look at the uplink from any thread; cheap to clone.
 #[derive(Clone)]
@@ -101,7 +104,7 @@ impl Uplink {
     ) -> Result<Self, UplinkError> {
         let (stop, stopped) = watch::channel(false);
         let (operator, operated) = watch::channel(0);
-        let (end, ended) = oneshot::channel();
+        let (end, ended) = watch::channel(None);
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(UplinkError::Start)?;
@@ -138,13 +141,11 @@ impl Uplink {
         let thread = std::thread::Builder::new()
             .name("uplink".to_owned())
             .spawn(move || {
-                let result = runtime.block_on(run_all(links));
-                // Nobody waits any more: the gateway is going down already.
-                end.send(result).ok();
+                end.send_replace(Some(runtime.block_on(run_all(links))));
             })
             .map_err(UplinkError::Start)?;
         let view = UplinkView { boards: boards.into(), of_tenant: Arc::new(of_tenant) };
-        Ok(Self { view, stop, operator, thread, ended: Some(ended) })
+        Ok(Self { view, stop, operator, thread, ended })
     }
 
     /// A look at it.
@@ -159,17 +160,13 @@ impl Uplink {
     }
 
     /// Waits until it ends by itself, which it should not.
-    pub async fn failed(&mut self) -> UplinkError {
-        match &mut self.ended {
-            Some(ended) => {
-                let result = ended.await;
-                self.ended = None;
-                match result {
-                    Ok(Err(error)) => error,
-                    Ok(Ok(())) | Err(_) => UplinkError::Thread,
-                }
+    pub async fn failed(&self) -> UplinkError {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(Err((stamp, cause)))) => {
+                UplinkError::Ended { stamp: stamp.clone(), cause: cause.clone() }
             }
-            None => std::future::pending().await,
+            _ => UplinkError::Thread,
         }
     }
 
@@ -178,11 +175,13 @@ impl Uplink {
     ///
     /// # Errors
     /// [`UplinkError`] if it had ended before, or ends badly.
-    pub fn stop(mut self) -> Result<(), UplinkError> {
+    pub fn stop(self) -> Result<(), UplinkError> {
         self.stop.send_replace(true);
         self.thread.join().map_err(|_| UplinkError::Thread)?;
-        match self.ended.as_mut().map(oneshot::Receiver::try_recv) {
-            Some(Ok(Err(error))) => Err(error),
+        match &*self.ended.borrow() {
+            Some(Err((stamp, cause))) => {
+                Err(UplinkError::Ended { stamp: stamp.clone(), cause: cause.clone() })
+            }
             _ => Ok(()),
         }
     }
@@ -210,7 +209,7 @@ impl LinkView {
     }
 }
 
-async fn run_all(links: Vec<Link>) -> Result<(), UplinkError> {
+async fn run_all(links: Vec<Link>) -> End {
     let mut tasks = JoinSet::new();
     let mut stamps = HashMap::new();
     for link in links {
@@ -220,7 +219,7 @@ async fn run_all(links: Vec<Link>) -> Result<(), UplinkError> {
     while let Some(ended) = tasks.join_next_with_id().await {
         if let Err(error) = ended {
             let stamp = stamps.remove(&error.id()).unwrap_or_default();
-            return Err(UplinkError::Ended { stamp, cause: error.to_string() });
+            return Err((stamp, error.to_string()));
         }
     }
     Ok(())

@@ -8,6 +8,8 @@
     reason = "tests fail by panicking"
 )]
 
+mod lane;
+mod broker;
 mod stamp;
 mod store;
 mod store_crash;

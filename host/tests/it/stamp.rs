@@ -126,6 +126,13 @@ impl TestStamp {
         landing
     }
 
+    /// Is gone without a word, as after SIGKILL.
+    pub(crate) fn kill(mut self) -> Arc<Mutex<Landing>> {
+        // Without a runtime nothing is sent any more.
+        self.runtime.take().unwrap().shutdown_background();
+        self.shared.landing.clone()
+    }
+
     /// Numbers that landed, in order.
     pub(crate) fn landed(&self, tenant: &str) -> Vec<u64> {
         self.look(tenant, |tenant| tenant.batches.keys().copied().collect())

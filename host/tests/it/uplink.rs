@@ -158,6 +158,25 @@ fn the_stamp_may_be_away_and_come_back_on_the_same_port() {
 }
 
 #[test]
+fn a_killed_stamp_is_missed_within_seconds_while_data_is_on_its_way() {
+    let site = Site::new();
+    let store = site.store("acme");
+    let stamp = TestStamp::start(&site.pki, Manner::Honest);
+    let uplink = start(&site.config(&stamp, &["acme"]), &[&store]);
+    fill(&store, 3, 100, Priority::Normal);
+    wait_until("the first have landed", || waiting(&store) == 0);
+    let port = stamp.port();
+    let landing = stamp.kill();
+    let stamp = TestStamp::start_at(&site.pki, Manner::Honest, port, landing);
+    let killed = std::time::Instant::now();
+    fill(&store, 3, 100, Priority::Normal);
+    wait_until("the others have landed", || waiting(&store) == 0);
+    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
+    assert_eq!(stamp.landed("acme"), [1, 2, 3, 4, 5, 6]);
+    uplink.stop().unwrap();
+}
+
+#[test]
 fn acknowledgements_that_come_twice_do_no_harm() {
     let site = Site::new();
     let store = site.store("acme");

@@ -170,6 +170,12 @@ impl ListenerHandle {
         self.counters.snapshot()
     }
 
+    /// Whether its thread lives; it should until [`ListenerHandle::shutdown`].
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
     /// A view of the counters that outlives the handle.
     #[must_use]
     pub fn watch(&self) -> impl Fn() -> Snapshot + Send + Sync + 'static {

@@ -1,0 +1,129 @@
+//! The command line `sluice-gateway`: `run`, `check`, `status`.
+//!
+//! Parses, dispatches, and turns errors into words and exit codes. Exit codes: 0 done; 1 failed, told on standard error;
+//! 2 wrong usage; 3 (`status` only) the gateway does not run.
+
+mod check;
+mod logging;
+mod status;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use logging::LogFormat;
+
+const EXAMPLE: &str = "\
+A first configuration, say gateway.toml:
+
+  [gateway]
+  id = \"plant7-line2\"                    # also the Common Name of its certificate
+  data_dir = \"/var/lib/sluice\"
+
+  [[source]]
+  name = \"floor\"
+  kind = \"mqtt-listener\"
+  listen = \"0.0.0.0:1883\"
+  [[source.topic]]
+  filter = \"site/{tenant}/{device}/telemetry\"
+  format = \"json\"
+  time = { field = \"ts\", unit = \"ms\" }
+
+  [[tenant.acme.step]]
+  use = \"builtin:linear\"
+  with = { column = \"temperature_c\", into = \"temperature_f\", scale = 1.8, offset = 32.0 }
+
+  [uplink]
+  stamp = [{ id = \"eu-1\", endpoints = [\"quic://stamp.example:7443\"], tenants = [\"acme\"] }]
+  identity = { certificate = \"gateway.crt\", key = \"gateway.key\", trust = \"ca.crt\" }
+
+Then:
+
+  sluice-gateway check --config gateway.toml     every mistake, with its line and what to do
+  sluice-gateway run --config gateway.toml       until Ctrl-C or SIGTERM; data on its way is safe
+  sluice-gateway status --config gateway.toml    what came, what waits, how the uplink stands
+
+Try it with any MQTT client:
+
+  mosquitto_pub -p 1883 -t site/acme/press-1/telemetry -m '{\"ts\":1760000000123,\"temperature_c\":21.5}'";
+
+/// The gateway of a site: takes what devices say, runs each tenant's plugins over it, keeps it safe on disk, and sends
+/// it to the tenants' stamps.
+#[derive(Debug, Parser)]
+#[command(name = "sluice-gateway", version, about, after_help = EXAMPLE)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the gateway until SIGTERM or Ctrl-C.
+    ///
+    /// SIGHUP makes links that wait for a stamp try again at once. A changed configuration is applied by a restart:
+    /// nothing that was acknowledged is lost by one.
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// How to write the log, which goes to standard error.
+        #[arg(long, value_enum, default_value = "text")]
+        log_format: LogFormat,
+    },
+    /// Checks a configuration without running it: all mistakes at once, certificates, and each plugin with its own
+    /// settings. Exit code 1 if there is an error.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Shows what came, what waits and how the uplink stands; from the stores on disk if the gateway does not run (exit
+    /// code 3).
+    Status {
+        /// As one line of JSON with stable names.
+        #[arg(long)]
+        json: bool,
+        /// The configuration file, for its data folder.
+        #[arg(long, value_name = "FILE", required_unless_present = "data_dir")]
+        config: Option<PathBuf>,
+        /// The data folder.
+        #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
+        data_dir: Option<PathBuf>,
+    },
+}
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { config, log_format } => run(&config, log_format),
+        Command::Check { config } => check::check(&config),
+        Command::Status { json, config, data_dir } => {
+            status::status(json, config.as_deref(), data_dir.as_deref())
+        }
+    }
+}
+
+fn run(config: &std::path::Path, log_format: LogFormat) -> ExitCode {
+    let loaded = match gateway_config::load(config) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            eprintln!("{problems}");
+            eprintln!("{}: the gateway does not start with this configuration", config.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    logging::start(loaded.config.gateway.log, log_format);
+    for warning in &loaded.warnings {
+        tracing::warn!(file = %warning.file.display(), line = warning.line, key = %warning.key, "{}", warning.what);
+    }
+    match crate::gateway::run(&loaded.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %logging::chain(&error), "the gateway ends");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The life of the process, and the one place where its parts know each other.
+//!
+//! ```text
+//! start:  data folder → engine → gateway store → tenant stores → uplink → lanes → sources → admin socket
+//! run:    until SIGTERM, SIGINT or the failure of a part; SIGHUP: waiting links try again at once
+//! stop:   sources (what was taken is stored and acknowledged) → lanes → uplink → stores
+//! ```
+//! Downstream starts first and stops last, so that whoever hands something on finds somebody to take it. Does no work of
+//! its own.
+//!
+//! Invariants: every thread and task started here is awaited here; stopping is bounded ([`STOP`]), and what could not be
+//! stored by then was not acknowledged.
+
+mod keeper;
+mod report;
+mod sources;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gateway_config::{Config, Tenant};
+use runtime::{Engine, EngineConfig, EngineError};
+use tokio::signal::unix::{SignalKind, signal};
+use wire::ids::TenantId;
+
+use crate::admin::status::Status;
+use crate::admin::{AdminError, AdminSocket};
+use crate::outbox::Outbox;
+use crate::store::gateway::GatewayStore;
+use crate::store::{DataFolder, Kept, OpenError, Store, StoreConfig, WhenFull, wall_clock};
+use crate::tenant::{Lane, LaneConfig, LaneError, LaneHandle, LaneState, UplinkState};
+use crate::uplink::{LinkState, Origin, Uplink, UplinkError, UplinkView};
+use report::Reporter;
+use sources::{SourceError, Sources};
+
+/// Sources and lanes together may take this long to bring what was taken to disk.
+const STOP: Duration = Duration::from_secs(15);
+
+/// Why the gateway does not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// The machine refuses something basic.
+    #[error("cannot {what}: {cause}")]
+    Machine {
+        /// What was wanted.
+        what: &'static str,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The data folder or a store in it.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The WebAssembly engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A tenant's plugins.
+    #[error(transparent)]
+    Lane(#[from] LaneError),
+    /// A source.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The uplink.
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
+    /// The admin socket.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// A lane ended long before the gateway.
+    #[error("the lane of tenant {tenant} had ended: {reason}")]
+    LaneEnded {
+        /// Whose.
+        tenant: TenantId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Runs a gateway until it is told to stop. Blocks.
+///
+/// # Errors
+/// [`GatewayError`]: it did not start, or a part failed; it was then stopped in good order all the same.
+pub fn run(config: &Config) -> Result<(), GatewayError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // For reads of backlogs and for names; a thread that idles ends after ten seconds.
+        .max_blocking_threads(4)
+        .build()
+        .map_err(|cause| GatewayError::Machine { what: "start an asynchronous runtime", cause })?;
+    let mut gateway = runtime.block_on(Gateway::start(config))?;
+    tracing::info!(gateway = %config.gateway.id, version = env!("CARGO_PKG_VERSION"), "the gateway runs");
+    let ended = runtime.block_on(gateway.serve());
+    let stopped = gateway.stop(&runtime);
+    tracing::info!("the gateway has stopped");
+    ended.and(stopped)
+}
+
+/// What the stores of a gateway that does not run hold.
+#[must_use]
+pub fn look_into(data_dir: &Path) -> Status {
+    report::of_stores(data_dir)
+}
+
+/// All parts, in the order in which they stop.
+struct Gateway {
+    sources: Sources,
+    tenants: Vec<TenantParts>,
+    uplink: Option<Uplink>,
+    records: Arc<GatewayStore>,
+    admin: AdminSocket,
+    reporter: Reporter,
+}
+
+/// One tenant's lane and store.
+struct TenantParts {
+    id: TenantId,
+    quota: u64,
+    store: Arc<Store>,
+    lane: LaneHandle,
+}
+
+impl Gateway {
+    async fn start(config: &Config) -> Result<Self, GatewayError> {
+        let folder = Arc::new(DataFolder::lock(&config.gateway.data_dir)?);
+        // Only looks and takes no part: whoever asks while we start sees that we start.
+        let admin = AdminSocket::open(&config.gateway.data_dir)?;
+        let engine = Engine::new(engine_config(config))?;
+        let clock = wall_clock();
+        let records = GatewayStore::open(&folder, &clock)?;
+        let mut stores = Vec::new();
+        for tenant in config.tenants.values() {
+            let opened = Store::open(&folder, &tenant.id, store_config(tenant))?;
+            tracing::info!(tenant = %tenant.id, waiting = opened.recovered, "store opened");
+            stores.push((tenant, opened.store, opened.kept));
+        }
+        let origin = Origin {
+            gateway: config.gateway.id.clone(),
+            installation: records.store.installation(),
+            software: format!("sluice-gateway {}", env!("CARGO_PKG_VERSION")),
+        };
+        let outboxes: Vec<_> =
+            stores.iter().map(|(_, store, _)| Arc::clone(store) as Arc<dyn Outbox>).collect();
+        let uplink =
+            config.uplink.as_ref().map(|uplink| Uplink::start(uplink, &origin, &outboxes)).transpose()?;
+        let view = uplink.as_ref().map(Uplink::view);
+        let mut tenants = Vec::new();
+        let mut identifiers = Vec::new();
+        for (tenant, store, mut kept) in stores {
+            identifiers.push((tenant.id.clone(), std::mem::take(&mut kept.identifiers)));
+            let lane = start_lane(tenant, &engine, &store, kept, view.as_ref())?;
+            tenants.push(TenantParts { id: tenant.id.clone(), quota: tenant.store.quota, store, lane });
+        }
+        let lanes: Vec<_> = tenants.iter().map(|tenant| (tenant.id.clone(), tenant.lane.sender())).collect();
+        let sources = Sources::start(config, &lanes, &records.store, &records.sessions, &identifiers)?;
+        let reporter = Reporter::new(config.gateway.id.to_string());
+        Ok(Self { sources, tenants, uplink, records: records.store, admin, reporter })
+    }
+
+    /// Until it is told to stop, or a part fails.
+    async fn serve(&mut self) -> Result<(), GatewayError> {
+        let signals = |cause| GatewayError::Machine { what: "listen for signals", cause };
+        let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+        let mut hang_up = signal(SignalKind::hangup()).map_err(signals)?;
+        let Self { sources, tenants, uplink, records, admin, reporter } = self;
+        let view = uplink.as_ref().map(Uplink::view);
+        let report = || reporter.report(sources, tenants, records, view.as_ref());
+        let answering = admin.serve(report);
+        tokio::pin!(answering);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {
+                    tracing::info!("SIGTERM: stopping");
+                    return Ok(());
+                }
+                _ = interrupt.recv() => {
+                    tracing::info!("SIGINT: stopping");
+                    return Ok(());
+                }
+                _ = hang_up.recv() => {
+                    tracing::info!("SIGHUP: trying all connections now; restart to apply a changed configuration");
+                    sources.retry_now();
+                    if let Some(uplink) = uplink.as_ref() {
+                        uplink.try_now();
+                    }
+                }
+                error = failed(uplink.as_ref()) => {
+                    tracing::error!(%error, "the uplink failed: stopping");
+                    return Err(error.into());
+                }
+                error = sources.failed() => {
+                    tracing::error!(%error, "a source failed: stopping");
+                    return Err(error.into());
+                }
+                () = &mut answering => {}
+            }
+        }
+    }
+
+    /// In the order of the data, each part with what is left of the time.
+    fn stop(self, runtime: &tokio::runtime::Runtime) -> Result<(), GatewayError> {
+        let Self { sources, tenants, uplink, records, admin, .. } = self;
+        let until = Instant::now() + STOP;
+        let left = || until.saturating_duration_since(Instant::now());
+        let mut result = Ok(());
+        runtime.block_on(sources.stop(left() / 2));
+        let mut stores = Vec::new();
+        for TenantParts { id, store, lane, .. } in tenants {
+            if let LaneState::Stopped { reason } = lane.status().state {
+                result = result.and(Err(GatewayError::LaneEnded { tenant: id.clone(), reason }));
+            }
+            lane.drain_and_stop(left());
+            stores.push(store);
+        }
+        if let Some(uplink) = uplink {
+            result = result.and(uplink.stop().map_err(GatewayError::from));
+        }
+        for store in stores {
+            store.close();
+        }
+        records.close();
+        drop(admin);
+        result
+    }
+}
+
+async fn failed(uplink: Option<&Uplink>) -> UplinkError {
+    match uplink {
+        Some(uplink) => uplink.failed().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn start_lane(
+    tenant: &Tenant,
+    engine: &Engine,
+    store: &Arc<Store>,
+    kept: Kept,
+    view: Option<&UplinkView>,
+) -> Result<LaneHandle, GatewayError> {
+    let link = view.and_then(|view| view.of_tenant(&tenant.id));
+    let uplink: UplinkState = Arc::new(move || match link.as_ref().map(|link| link.state()) {
+        Some(LinkState::Connected) => runtime::Uplink::Up,
+        Some(LinkState::Connecting | LinkState::Waiting) => runtime::Uplink::Down,
+        Some(LinkState::Parked | LinkState::GivenUp | LinkState::Stopped) | None => runtime::Uplink::Parked,
+    });
+    let config = LaneConfig { tenant: tenant.clone(), uplink, clock: wall_clock() };
+    Ok(Lane::start(config, engine, store, kept)?)
+}
+
+/// As many slots as there are plugins, twice: an instance that replaces another one is made before that one is gone.
+fn engine_config(config: &Config) -> EngineConfig {
+    let plugins: usize =
+        config.tenants.values().map(|tenant| tenant.steps.len() + tenant.decoders.len()).sum();
+    let steps = config.tenants.values().flat_map(|tenant| tenant.steps.iter().map(|step| &step.limits));
+    let decoders =
+        config.tenants.values().flat_map(|tenant| tenant.decoders.values().map(|decoder| &decoder.limits));
+    let memory = steps.chain(decoders).map(|limits| limits.memory).max().unwrap_or_default();
+    let mut engine = EngineConfig::new(config.gateway.data_dir.join("cache"));
+    engine.max_instances = u32::try_from(plugins).unwrap_or(u32::MAX).saturating_mul(2).max(1);
+    engine.max_memory = engine.max_memory.max(usize::try_from(memory).unwrap_or(usize::MAX));
+    engine
+}
+
+fn store_config(tenant: &Tenant) -> StoreConfig {
+    let when_full = match tenant.store.when_full {
+        gateway_config::WhenFull::RejectNew => WhenFull::RejectNew,
+        gateway_config::WhenFull::DropOldest => WhenFull::DropOldest,
+    };
+    StoreConfig { quota: tenant.store.quota, when_full, ..StoreConfig::default() }
+}

@@ -1,0 +1,175 @@
+//! Gathers the status from all parts.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use super::TenantParts;
+use super::sources::Sources;
+use crate::admin::Process;
+use crate::admin::status::{
+    OutboxStatus, SourceStatus, Status, StepStatus, TenantStatus, UnroutedStatus, UplinkStatus,
+};
+use crate::store::gateway::GatewayStore;
+use crate::store::{self, Health, peek, wall_clock};
+use crate::tenant::{LaneState, LaneStatus};
+use crate::uplink::UplinkView;
+
+/// Rates are over the time since the status was asked before, if that is at least so many seconds ago.
+const SHORTEST_RATE_S: f64 = 1.0;
+
+/// Makes reports; remembers when, for rates.
+pub(super) struct Reporter {
+    gateway: String,
+    started: i64,
+    rates: Mutex<Rates>,
+}
+
+/// The counts of messages at some time, by source, and the rates up to then.
+struct Rates {
+    at: Instant,
+    messages: Vec<u64>,
+    per_second: Vec<f64>,
+}
+
+impl Reporter {
+    pub(super) fn new(gateway: String) -> Self {
+        let rates = Rates { at: Instant::now(), messages: Vec::new(), per_second: Vec::new() };
+        Self { gateway, started: wall_clock()(), rates: Mutex::new(rates) }
+    }
+
+    pub(super) fn report(
+        &self,
+        sources: &Sources,
+        tenants: &[TenantParts],
+        records: &GatewayStore,
+        uplink: Option<&UplinkView>,
+    ) -> Status {
+        let now = wall_clock()();
+        let mut sources = sources.status();
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).apply(&mut sources);
+        let unrouted = records.unrouted();
+        Status {
+            gateway: self.gateway.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            running: true,
+            at: now,
+            started: Some(self.started),
+            pid: Some(std::process::id()),
+            process: Process::measure(),
+            sources,
+            tenants: tenants.iter().map(|tenant| running_tenant(tenant, now)).collect(),
+            uplink: UplinkStatus::of(uplink.map(UplinkView::status).unwrap_or_default()),
+            unrouted: UnroutedStatus {
+                kept: unrouted.kept,
+                bytes: unrouted.bytes,
+                evicted: unrouted.evicted,
+            },
+        }
+    }
+}
+
+impl Rates {
+    fn apply(&mut self, sources: &mut [SourceStatus]) {
+        let seconds = self.at.elapsed().as_secs_f64();
+        if seconds >= SHORTEST_RATE_S {
+            let before = self.messages.iter().copied().chain(std::iter::repeat(0));
+            self.per_second = sources
+                .iter()
+                .zip(before)
+                .map(|(source, before)| source.messages.saturating_sub(before) as f64 / seconds)
+                .collect();
+            self.messages = sources.iter().map(|source| source.messages).collect();
+            self.at = Instant::now();
+        }
+        for (source, rate) in sources.iter_mut().zip(&self.per_second) {
+            source.messages_per_second = *rate;
+        }
+    }
+}
+
+/// The status when no gateway runs.
+pub(super) fn of_stores(data_dir: &Path) -> Status {
+    let now = wall_clock()();
+    let tenants = peek(data_dir)
+        .into_iter()
+        .map(|(tenant, status)| TenantStatus {
+            lane: "not running".to_owned(),
+            ..tenant_status(tenant.to_string(), &status, now)
+        })
+        .collect();
+    Status {
+        gateway: String::new(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        running: false,
+        at: now,
+        started: None,
+        pid: None,
+        process: Process::default(),
+        sources: Vec::new(),
+        tenants,
+        uplink: UplinkStatus { state: "stopped".to_owned(), links: Vec::new() },
+        unrouted: UnroutedStatus::default(),
+    }
+}
+
+fn running_tenant(tenant: &TenantParts, now: i64) -> TenantStatus {
+    let LaneStatus { state, steps, .. } = tenant.lane.status();
+    let step = |step: crate::tenant::StepStatus| StepStatus {
+        name: step.name,
+        digest: step.digest,
+        state: match (step.quarantine, step.last_fault) {
+            (None, _) => "running".to_owned(),
+            (Some(what), None) => format!("quarantined, {what}"),
+            (Some(what), Some(fault)) => format!("quarantined, {what}: {fault}"),
+        },
+        calls: step.calls,
+        faults: step.faults,
+        seconds: step.busy.as_secs_f64(),
+    };
+    TenantStatus {
+        lane: match state {
+            LaneState::Running => "running".to_owned(),
+            LaneState::Held { step } => format!("held by step {step}"),
+            LaneState::Stopped { reason } => format!("stopped: {reason}"),
+        },
+        quota_bytes: tenant.quota,
+        steps: steps.into_iter().map(step).collect(),
+        ..tenant_status(tenant.id.to_string(), &tenant.store.status(), now)
+    }
+}
+
+fn tenant_status(name: String, status: &store::Status, now: i64) -> TenantStatus {
+    let store::Status { totals, oldest, disk_bytes, health } = status;
+    let age = oldest.map_or(0.0, |oldest| now.saturating_sub(oldest).max(0) as f64 / 1e9);
+    TenantStatus {
+        name,
+        accepted_rows: totals.counts.accepted,
+        filtered_rows: totals.counts.filtered,
+        derived_rows: totals.counts.derived,
+        duplicates: totals.counts.duplicates,
+        dead_letters: totals.counts.dead,
+        dead_letters_kept: totals.dead_letters,
+        emitted_rows: totals.emitted,
+        landed_rows: totals.landed,
+        lost_rows: totals.lost,
+        stores_set_aside: totals.set_aside,
+        outbox: OutboxStatus {
+            batches: totals.batches(),
+            bytes: totals.bytes(),
+            rows: totals.outbox.iter().map(|load| load.rows).sum(),
+            // The age is looked up about once a second; what has left since has no age.
+            oldest_s: if totals.batches() == 0 { 0.0 } else { age },
+            receipts: totals.receipts,
+        },
+        store: match health {
+            Health::Well => "well".to_owned(),
+            Health::Full => "full".to_owned(),
+            Health::Trouble { reason, .. } => format!("trouble: {reason}"),
+            Health::Failed { reason } => format!("failed: {reason}"),
+        },
+        disk_bytes: *disk_bytes,
+        ..TenantStatus::default()
+    }
+}
