@@ -226,7 +226,7 @@ impl Link {
 
     fn after(
         &mut self,
-        result: Result<Processed, StepFault>,
+        result: Result<Processed, Box<StepFault>>,
         flow: &Flow,
         took: Duration,
         work: &mut Work,
