@@ -18,8 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("resident after start: {} KiB", resident());
     let linear = r#"{"column": "temperature_c", "into": "temperature_f", "scale": 1.8, "offset": 32, "resolution": 0.01}"#;
     let range = r#"{"column": "temperature_c", "min": -40, "max": 125}"#;
-    let mut steps =
-        [step(&engine, &dist, "linear", linear)?, step(&engine, &dist, "range", range)?];
+    let mut steps = [step(&engine, &dist, "linear", linear)?, step(&engine, &dist, "range", range)?];
     println!("resident with two steps: {} KiB", resident());
     let begun = Instant::now();
     drop(step(&engine, &dist, "linear", linear)?);
@@ -57,8 +56,8 @@ fn step(engine: &Engine, dist: &Path, name: &str, config: &str) -> Result<Step, 
 
 fn measure(
     what: &str,
-    mut call: impl FnMut() -> Result<(), runtime::StepFault>,
-) -> Result<(), runtime::StepFault> {
+    mut call: impl FnMut() -> Result<(), Box<runtime::StepFault>>,
+) -> Result<(), Box<runtime::StepFault>> {
     (0..CALLS / 10).try_for_each(|_| call())?;
     let begun = Instant::now();
     (0..CALLS).try_for_each(|_| call())?;
@@ -68,10 +67,13 @@ fn measure(
 }
 
 fn frame() -> Frame {
-    let column = |name: &str, values| Column { name: name.into(), unit: String::new(), values, status: Vec::new() };
+    let column =
+        |name: &str, values| Column { name: name.into(), unit: String::new(), values, status: Vec::new() };
     let floats = |scale: f64| Values::F64((0..ROWS).map(|row| row as f64 * scale).collect());
-    let texts =
-        Texts { dictionary: vec!["RUN".into(), "IDLE".into()], index: (0..ROWS as u32).map(|row| row % 2).collect() };
+    let texts = Texts {
+        dictionary: vec!["RUN".into(), "IDLE".into()],
+        index: (0..ROWS as u32).map(|row| row % 2).collect(),
+    };
     Frame {
         profile: "machine".into(),
         devices: (0..DEVICES).map(|device| format!("device-{device:04}")).collect(),

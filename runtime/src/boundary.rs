@@ -1,5 +1,6 @@
 //! Between `wire`'s frames and the boundary's types. Into the guest everything is borrowed, out of it every list is
-//! moved: no value is copied here, and nothing is touched row by row but for checking.
+//! moved: no value is copied here, and nothing is touched row by row but for checking. Dictionaries alone are packed on
+//! the way in and unpacked on the way out.
 
 use wire::frame::{Blobs, Column, Frame, Texts, Values};
 use wire::ids::RouteName;
@@ -11,21 +12,23 @@ use crate::host::cut;
 
 /// Most frames, and most rejections, that a call may return.
 const MAX_FRAMES: usize = 4_096;
+/// Most entries of all dictionaries that a call may return.
+const MAX_ENTRIES: usize = 1 << 20;
 
 /// Why an output is no output.
 pub(crate) type Violation = (FaultKind, String);
 
 /// Lends frames to a guest call.
 pub(crate) fn with_frames<R>(frames: &[Frame], call: impl FnOnce(&[types::FrameParam<'_>]) -> R) -> R {
-    let dictionaries: Vec<Dictionaries<'_>> = frames.iter().map(Dictionaries::of).collect();
+    let dictionaries: Vec<Dictionaries> = frames.iter().map(Dictionaries::of).collect();
     let columns: Vec<Vec<types::ColumnParam<'_>>> =
-        frames.iter().zip(&dictionaries).map(|(frame, names)| lend_columns(frame, names)).collect();
+        frames.iter().zip(&dictionaries).map(|(frame, packed)| lend_columns(frame, packed)).collect();
     let lent: Vec<types::FrameParam<'_>> = frames
         .iter()
         .zip(dictionaries.iter().zip(&columns))
-        .map(|(frame, (names, columns))| types::FrameParam {
+        .map(|(frame, (packed, columns))| types::FrameParam {
             profile: &frame.profile,
-            devices: &names.devices,
+            devices: packed.devices.lend(),
             device: &frame.device,
             time: &frame.time,
             columns,
@@ -36,55 +39,79 @@ pub(crate) fn with_frames<R>(frames: &[Frame], call: impl FnOnce(&[types::FrameP
 
 /// Lends messages to a guest call.
 pub(crate) fn with_messages<R>(messages: &Messages<'_>, call: impl FnOnce(types::Messages<'_>) -> R) -> R {
-    let devices = texts(messages.devices);
-    let topics = texts(messages.topics);
+    let devices = Packed::of(messages.devices);
+    let topics = Packed::of(messages.topics);
     call(types::Messages {
         profile: messages.profile,
-        devices: &devices,
+        devices: devices.lend(),
         device: messages.device,
         arrived: messages.arrived,
-        topics: types::TextsParam { dictionary: &topics, index: messages.topic },
+        topics: types::TextsParam { dictionary: topics.lend(), index: messages.topic },
         payloads: types::BlobsParam { ends: messages.ends, bytes: messages.payloads },
     })
 }
 
-/// The lists of texts of a frame, as lists of borrowed texts.
-struct Dictionaries<'a> {
-    devices: Vec<&'a str>,
-    /// Of each column; empty unless it holds texts.
-    columns: Vec<Vec<&'a str>>,
+/// Texts in one block, as they cross: a string each would cost a call into the guest's allocator each.
+#[derive(Default)]
+struct Packed {
+    text: String,
+    ends: Vec<u32>,
 }
 
-impl<'a> Dictionaries<'a> {
-    fn of(frame: &'a Frame) -> Self {
-        let columns = frame.columns.iter().map(|column| match &column.values {
-            Values::Text(column) => texts(&column.dictionary),
-            _ => Vec::new(),
-        });
-        Dictionaries { devices: texts(&frame.devices), columns: columns.collect() }
+impl Packed {
+    fn of(texts: &[String]) -> Self {
+        let mut packed = Packed {
+            text: String::with_capacity(texts.iter().map(String::len).sum()),
+            ends: Vec::with_capacity(texts.len()),
+        };
+        for text in texts {
+            packed.text.push_str(text);
+            packed.ends.push(packed.text.len() as u32);
+        }
+        packed
+    }
+
+    fn lend(&self) -> types::DictionaryParam<'_> {
+        types::DictionaryParam { text: &self.text, ends: &self.ends }
     }
 }
 
-fn texts(list: &[String]) -> Vec<&str> {
-    list.iter().map(String::as_str).collect()
+/// The packed texts of a frame.
+struct Dictionaries {
+    devices: Packed,
+    /// Of each column; empty unless it holds texts.
+    columns: Vec<Packed>,
 }
 
-fn lend_columns<'a>(frame: &'a Frame, names: &'a Dictionaries<'a>) -> Vec<types::ColumnParam<'a>> {
-    let lend = |(column, dictionary): (&'a Column, &'a Vec<&'a str>)| types::ColumnParam {
+impl Dictionaries {
+    fn of(frame: &Frame) -> Self {
+        let columns = frame.columns.iter().map(|column| match &column.values {
+            Values::Text(texts) => Packed::of(&texts.dictionary),
+            _ => Packed::default(),
+        });
+        Dictionaries { devices: Packed::of(&frame.devices), columns: columns.collect() }
+    }
+}
+
+fn lend_columns<'a>(frame: &'a Frame, packed: &'a Dictionaries) -> Vec<types::ColumnParam<'a>> {
+    let lend = |(column, packed): (&'a Column, &'a Packed)| types::ColumnParam {
         name: &column.name,
         unit: &column.unit,
         values: match &column.values {
             Values::F64(values) => types::ValuesParam::F64s(values),
             Values::I64(values) => types::ValuesParam::S64s(values),
             Values::Bool(values) => types::ValuesParam::Bools(values),
-            Values::Text(texts) => types::ValuesParam::Texts(types::TextsParam { dictionary, index: &texts.index }),
+            Values::Text(texts) => types::ValuesParam::Texts(types::TextsParam {
+                dictionary: packed.lend(),
+                index: &texts.index,
+            }),
             Values::Blob(blobs) => {
                 types::ValuesParam::Blobs(types::BlobsParam { ends: &blobs.ends, bytes: &blobs.bytes })
             }
         },
         status: &column.status,
     };
-    frame.columns.iter().zip(&names.columns).map(lend).collect()
+    frame.columns.iter().zip(&packed.columns).map(lend).collect()
 }
 
 /// Takes a call's output and checks all of it. `inputs` are the rows of each input frame.
@@ -99,6 +126,7 @@ pub(crate) fn take_output(
         }
     }
     let mut rows = 0;
+    let mut entries = MAX_ENTRIES;
     let mut frames = Vec::with_capacity(output.frames.len());
     for (index, routed) in output.frames.into_iter().enumerate() {
         rows += routed.frame.time.len();
@@ -107,18 +135,19 @@ pub(crate) fn take_output(
         }
         if !routed.frame.time.is_empty() {
             let at = |what: String| (FaultKind::InvalidOutput, format!("output frame {index}: {what}"));
-            frames.push(take_routed(routed, inputs).map_err(at)?);
+            frames.push(take_routed(routed, inputs, &mut entries).map_err(at)?);
         }
     }
     let rejected = output.rejected.into_iter().map(|rejected| {
-        take_rejected(rejected, inputs).map_err(|what| (FaultKind::InvalidOutput, format!("rejected rows: {what}")))
+        take_rejected(rejected, inputs)
+            .map_err(|what| (FaultKind::InvalidOutput, format!("rejected rows: {what}")))
     });
     Ok((frames, rejected.collect::<Result<_, _>>()?))
 }
 
-fn take_routed(routed: types::Routed, inputs: &[usize]) -> Result<Routed, String> {
+fn take_routed(routed: types::Routed, inputs: &[usize], entries: &mut usize) -> Result<Routed, String> {
     let route = RouteName::new(&routed.route).map_err(|error| error.to_string())?;
-    let frame = take_frame(routed.frame);
+    let frame = take_frame(routed.frame, entries)?;
     frame.check().map_err(|error| error.to_string())?;
     let origin = routed.origin.map(|origin| take_origin(origin, frame.rows(), inputs)).transpose()?;
     Ok(Routed { route, frame, origin })
@@ -154,26 +183,46 @@ fn check_rows(rows: &[u32], input: usize) -> Result<(), String> {
     }
 }
 
-fn take_frame(frame: types::FrameResult) -> Frame {
-    let columns = frame.columns.into_iter().map(|column| Column {
-        name: column.name,
-        unit: column.unit,
-        values: match column.values {
-            types::ValuesResult::F64s(values) => Values::F64(values),
-            types::ValuesResult::S64s(values) => Values::I64(values),
-            types::ValuesResult::Bools(values) => Values::Bool(values),
-            types::ValuesResult::Texts(texts) => {
-                Values::Text(Texts { dictionary: texts.dictionary, index: texts.index })
-            }
-            types::ValuesResult::Blobs(blobs) => Values::Blob(Blobs { ends: blobs.ends, bytes: blobs.bytes }),
-        },
-        status: column.status,
+fn take_frame(frame: types::FrameResult, entries: &mut usize) -> Result<Frame, String> {
+    let devices = unpack(&frame.devices, entries).map_err(|what| format!("devices: {what}"))?;
+    let columns = frame.columns.into_iter().map(|column| {
+        let values = take_values(column.values, entries)
+            .map_err(|what| format!("column {:?}: {what}", column.name))?;
+        Ok(Column { name: column.name, unit: column.unit, values, status: column.status })
     });
-    Frame {
-        profile: frame.profile,
-        devices: frame.devices,
-        device: frame.device,
-        time: frame.time,
-        columns: columns.collect(),
+    let columns = columns.collect::<Result<_, String>>()?;
+    Ok(Frame { profile: frame.profile, devices, device: frame.device, time: frame.time, columns })
+}
+
+fn take_values(values: types::ValuesResult, entries: &mut usize) -> Result<Values, String> {
+    Ok(match values {
+        types::ValuesResult::F64s(values) => Values::F64(values),
+        types::ValuesResult::S64s(values) => Values::I64(values),
+        types::ValuesResult::Bools(values) => Values::Bool(values),
+        types::ValuesResult::Texts(texts) => {
+            Values::Text(Texts { dictionary: unpack(&texts.dictionary, entries)?, index: texts.index })
+        }
+        types::ValuesResult::Blobs(blobs) => Values::Blob(Blobs { ends: blobs.ends, bytes: blobs.bytes }),
+    })
+}
+
+/// The entries of a dictionary, each on its own. `left` bounds them over a whole call, as a string of our own takes
+/// much more memory than an entry without text.
+fn unpack(dictionary: &types::DictionaryResult, left: &mut usize) -> Result<Vec<String>, String> {
+    *left = left
+        .checked_sub(dictionary.ends.len())
+        .ok_or_else(|| format!("more than {MAX_ENTRIES} entries in all dictionaries"))?;
+    let mut texts = Vec::with_capacity(dictionary.ends.len());
+    let mut from = 0;
+    for (entry, &end) in dictionary.ends.iter().enumerate() {
+        let Some(text) = dictionary.text.get(from as usize..end as usize) else {
+            let length = dictionary.text.len();
+            return Err(format!(
+                "entry {entry} ends at {end}: before its begin {from}, past {length}, or in a character"
+            ));
+        };
+        texts.push(text.to_owned());
+        from = end;
     }
+    Ok(texts)
 }

@@ -237,10 +237,12 @@ impl Engine {
     /// [`EngineError`] if the address space cannot be reserved or a thread cannot be started.
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
         let max_instances = config.max_instances;
-        let start = move |error: wasmtime::Error| EngineError::Start { max_instances, cause: format!("{error:#}") };
+        let start =
+            move |error: wasmtime::Error| EngineError::Start { max_instances, cause: format!("{error:#}") };
         let wasmtime = wasmtime::Engine::new(&settings(&config)).map_err(start)?;
         let mut linker = Linker::new(&wasmtime);
-        crate::bindings::Plugin::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state).map_err(start)?;
+        crate::bindings::Plugin::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)
+            .map_err(start)?;
         let cache = Cache::new(&config.cache_dir, &wasmtime);
         let ticker = Ticker::start(wasmtime.clone())?;
         Ok(Engine { shared: Arc::new(Shared { _ticker: ticker, wasmtime, linker, cache, config }) })
@@ -254,8 +256,10 @@ impl Engine {
         let bytes = self.read(path)?;
         let inspected = inspect(&bytes).map_err(|finding| refusal(path, finding))?;
         let digest = Digest(Sha256::digest(&bytes).into());
-        let invalid =
-            |error: wasmtime::Error| LoadError::Invalid { path: path.to_owned(), cause: format!("{error:#}") };
+        let invalid = |error: wasmtime::Error| LoadError::Invalid {
+            path: path.to_owned(),
+            cause: format!("{error:#}"),
+        };
         let component = self.component(digest, &bytes).map_err(invalid)?;
         let pre = self.shared.linker.instantiate_pre(&component).map_err(invalid)?;
         let world = match inspected.kind {
@@ -295,7 +299,9 @@ impl Engine {
         if let Some(checked) = cache.read(digest) {
             match crate::precompiled::load(wasmtime, &checked) {
                 Ok(component) => return Ok(component),
-                Err(error) => tracing::warn!(%digest, %error, "a compiled plugin does not fit: compiling it again"),
+                Err(error) => {
+                    tracing::warn!(%digest, %error, "a compiled plugin does not fit: compiling it again")
+                }
             }
         }
         let component = Component::from_binary(wasmtime, bytes)?;

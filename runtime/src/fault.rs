@@ -111,5 +111,5 @@ pub enum ConfigureFault {
     },
     /// The plugin failed while it was configured.
     #[error(transparent)]
-    Fault(#[from] StepFault),
+    Fault(#[from] Box<StepFault>),
 }

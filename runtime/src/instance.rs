@@ -88,12 +88,15 @@ impl Supervised {
         };
         match supervised.revive(context) {
             Ok(live) => supervised.live = Some(live),
-            Err((mut host, Failure::Refused(reason))) => {
-                host.state.roll_back();
+            Err(Failure::Refused(reason)) => {
                 let step = supervised.config.name.clone();
-                return Err(ConfigureFault::Refused { step, plugin: supervised.label(), reason: cut(reason) });
+                return Err(ConfigureFault::Refused {
+                    step,
+                    plugin: supervised.label(),
+                    reason: cut(reason),
+                });
             }
-            Err((mut host, failure)) => return Err(supervised.fault(&mut host, failure).into()),
+            Err(failure) => return Err(supervised.fault_of_idle(failure).into()),
         }
         Ok(supervised)
     }
@@ -104,12 +107,12 @@ impl Supervised {
         context: &CallContext,
         inputs: &[usize],
         call: impl FnOnce(&mut Store<HostState>, &Guest) -> Returned,
-    ) -> Result<Processed, StepFault> {
+    ) -> Result<Processed, Box<StepFault>> {
         let mut live = match self.live.take() {
             Some(live) => live,
             None => match self.revive(context) {
                 Ok(live) => live,
-                Err((mut host, failure)) => return Err(self.discard(&mut host, failure)),
+                Err(failure) => return Err(self.fault_of_idle(failure)),
             },
         };
         live.store.set_epoch_deadline(Ticker::epochs(self.config.limits.time));
@@ -157,10 +160,9 @@ impl Supervised {
         live.or(self.idle.as_ref()).map_or(0, |host| host.state.bytes())
     }
 
-    /// Makes an instance and configures it. On failure the step's own state comes back.
-    fn revive(&mut self, context: &CallContext) -> Result<Live, (HostState, Failure)> {
-        let fresh = || HostState::new(self.config.limits, State::new(self.config.limits.state_bytes, []));
-        let mut host = self.idle.take().unwrap_or_else(fresh);
+    /// Makes an instance and configures it.
+    fn revive(&mut self, context: &CallContext) -> Result<Live, Failure> {
+        let mut host = self.idle.take().unwrap_or_else(|| self.blank());
         host.context = *context;
         host.memory.refused = false;
         let mut store = Store::new(self.engine.wasmtime(), host);
@@ -173,7 +175,10 @@ impl Supervised {
                 self.tick_every = (setup.tick_ms > 0).then(|| every.max(MIN_TICK));
                 Ok(Live { store, guest })
             }
-            Err(failure) => Err((store.into_data(), failure)),
+            Err(failure) => {
+                self.idle = Some(store.into_data());
+                Err(failure)
+            }
         }
     }
 
@@ -202,34 +207,47 @@ impl Supervised {
     }
 
     /// The instance is dropped by the caller; what the step keeps is saved.
-    fn discard(&mut self, host: &mut HostState, failure: Failure) -> StepFault {
+    fn discard(&mut self, host: &mut HostState, failure: Failure) -> Box<StepFault> {
         let fault = self.fault(host, failure);
-        let limits = self.config.limits;
-        self.idle = Some(std::mem::replace(host, HostState::new(limits, State::new(limits.state_bytes, []))));
+        self.idle = Some(std::mem::replace(host, self.blank()));
         fault
     }
 
+    /// An instance could not be made.
+    fn fault_of_idle(&mut self, failure: Failure) -> Box<StepFault> {
+        let mut host = self.idle.take().unwrap_or_else(|| self.blank());
+        self.discard(&mut host, failure)
+    }
+
+    fn blank(&self) -> HostState {
+        HostState::new(self.config.limits, State::new(self.config.limits.state_bytes, []))
+    }
+
     /// Puts a failure into words and undoes what the call changed.
-    fn fault(&self, host: &mut HostState, failure: Failure) -> StepFault {
+    fn fault(&self, host: &mut HostState, failure: Failure) -> Box<StepFault> {
         let logs = std::mem::take(&mut host.logs);
         host.logs_dropped = 0;
         host.take_metrics();
         let (kind, message, backtrace) = match failure {
             Failure::Refused(reason) => (FaultKind::Configure, reason, Vec::new()),
             Failure::Violation(kind, what) => (kind, what, Vec::new()),
-            Failure::Guest(fault) if host.state.over_quota => (FaultKind::StateQuota, fault.reason, Vec::new()),
+            Failure::Guest(fault) if host.state.over_quota => {
+                (FaultKind::StateQuota, fault.reason, Vec::new())
+            }
             Failure::Guest(fault) => (FaultKind::Guest, fault.reason, Vec::new()),
             Failure::Wasm(error) => {
                 let (kind, mut message) = self.classify(host, &error);
                 // The SDK logs a panic's text before it traps: more telling than "unreachable executed".
-                if let (FaultKind::Trap, Some(line)) = (kind, logs.last().filter(|line| line.level == Level::Error)) {
+                if let (FaultKind::Trap, Some(line)) =
+                    (kind, logs.last().filter(|line| line.level == Level::Error))
+                {
                     message = format!("{} ({message})", line.message);
                 }
                 (kind, message, backtrace(&error))
             }
         };
         host.state.roll_back();
-        StepFault {
+        Box::new(StepFault {
             kind,
             step: self.config.name.clone(),
             plugin: self.label(),
@@ -237,20 +255,25 @@ impl Supervised {
             message: cut(message),
             backtrace,
             logs,
-        }
+        })
     }
 
     fn classify(&self, host: &HostState, error: &wasmtime::Error) -> (FaultKind, String) {
         let limits = self.config.limits;
         match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => (FaultKind::Timeout, format!("after {:?} (limits.time)", limits.time)),
-            _ if host.memory.refused => (FaultKind::Memory, format!("of {} bytes (limits.memory)", limits.memory)),
+            _ if host.memory.refused => {
+                (FaultKind::Memory, format!("of {} bytes (limits.memory)", limits.memory))
+            }
             Some(trap) => (FaultKind::Trap, trap.to_string()),
             None => {
                 let text = error.root_cause().to_string();
                 // wasmtime's type of this error is private.
                 if text.contains("fuel allocated for hostcalls") {
-                    (FaultKind::Output, format!("more than {} bytes at once (limits.output)", limits.output_bytes))
+                    (
+                        FaultKind::Output,
+                        format!("more than {} bytes at once (limits.output)", limits.output_bytes),
+                    )
                 } else {
                     (FaultKind::Trap, text)
                 }

@@ -24,7 +24,10 @@ pub mod state;
 pub mod step;
 mod ticker;
 
-pub use call::{CallContext, Link, Level, LogLine, Messages, Metric, MetricValue, Origin, Processed, Rejected, Routed, Uplink};
+pub use call::{
+    CallContext, Level, Link, LogLine, Messages, Metric, MetricValue, Origin, Processed, Rejected, Routed,
+    Uplink,
+};
 pub use engine::{Digest, Engine, EngineConfig, EngineError, Kind, LoadError, Plugin};
 pub use fault::{ConfigureFault, FaultKind, StepFault};
 pub use limits::Limits;

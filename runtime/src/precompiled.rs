@@ -9,7 +9,10 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 /// The component of a cache entry.
-#[expect(unsafe_code, reason = "running precompiled code is what a cache of it is for; see the module's text")]
+#[expect(
+    unsafe_code,
+    reason = "running precompiled code is what a cache of it is for; see the module's text"
+)]
 pub(crate) fn load(engine: &Engine, checked: &crate::cache::Checked) -> wasmtime::Result<Component> {
     // SAFETY: `Checked` is made only by the cache, of bytes that `Component::serialize` returned and whose SHA-256 held.
     unsafe { Component::deserialize(engine, checked.bytes()) }

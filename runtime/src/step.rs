@@ -51,7 +51,7 @@ impl Step {
     ///
     /// # Errors
     /// [`StepFault`]: nothing of the call is left, the frames are still the caller's.
-    pub fn process(&mut self, frames: &[Frame], context: &CallContext) -> Result<Processed, StepFault> {
+    pub fn process(&mut self, frames: &[Frame], context: &CallContext) -> Result<Processed, Box<StepFault>> {
         let inputs: Vec<usize> = frames.iter().map(Frame::rows).collect();
         self.0.call(context, &inputs, |store, guest| match guest {
             Guest::Processor(guest) => with_frames(frames, |frames| guest.call_process(store, frames)),
@@ -63,7 +63,7 @@ impl Step {
     ///
     /// # Errors
     /// As [`Step::process`].
-    pub fn tick(&mut self, context: &CallContext) -> Result<Processed, StepFault> {
+    pub fn tick(&mut self, context: &CallContext) -> Result<Processed, Box<StepFault>> {
         self.0.call(context, &[], |store, guest| match guest {
             Guest::Processor(guest) => guest.call_tick(store),
             Guest::Decoder(_) => Err(wasmtime::format_err!("a decoder has no tick")),
@@ -114,7 +114,11 @@ impl DecodeStep {
     ///
     /// # Errors
     /// [`StepFault`]: nothing of the call is left, the messages are still the caller's.
-    pub fn decode(&mut self, messages: &Messages<'_>, context: &CallContext) -> Result<Processed, StepFault> {
+    pub fn decode(
+        &mut self,
+        messages: &Messages<'_>,
+        context: &CallContext,
+    ) -> Result<Processed, Box<StepFault>> {
         self.0.call(context, &[messages.arrived.len()], |store, guest| match guest {
             Guest::Decoder(guest) => with_messages(messages, |messages| guest.call_decode(store, messages)),
             Guest::Processor(_) => Err(wasmtime::format_err!("a processor cannot decode messages")),

@@ -16,7 +16,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// # Errors
 /// The command that failed, and what to run by hand.
 pub(crate) fn build() -> Result<()> {
-    let plugins = root.join("plugins");
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("plugins");
     add_target(&plugins)?;
     println!("plugins: cargo build --release ({TARGET})");
     // What cargo sets for this process (the outer workspace's toolchain and flags) must not reach the inner build.

@@ -6,7 +6,7 @@ use std::thread::LocalKey;
 use serde::de::DeserializeOwned;
 
 use crate::bindings::processor::sluice::plugin::types;
-use crate::{ConfigError, Fault, Output};
+use crate::{ConfigError, Dictionary, Fault, Output};
 
 /// Messages in, frames out. Made a component by `sluice_plugin::export_decoder!(Type);`.
 pub trait Decoder: Sized + 'static {
@@ -65,8 +65,8 @@ impl Messages {
     }
 }
 
-fn entry<'a>(dictionary: &'a [String], index: Option<&u32>) -> &'a str {
-    index.and_then(|&index| dictionary.get(index as usize)).map_or("", String::as_str)
+fn entry<'a>(dictionary: &'a Dictionary, index: Option<&u32>) -> &'a str {
+    index.and_then(|&index| dictionary.get(index)).unwrap_or_default()
 }
 
 type Slot<D> = LocalKey<RefCell<Option<D>>>;

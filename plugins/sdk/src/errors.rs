@@ -46,7 +46,8 @@ pub enum ColumnError {
 
 impl ColumnError {
     pub(crate) fn missing(column: &str, frame: &Frame) -> Self {
-        let names: Vec<String> = frame.columns().iter().map(|c| format!("{} ({})", c.name, type_name(&c.values))).collect();
+        let names: Vec<String> =
+            frame.columns().iter().map(|c| format!("{} ({})", c.name, type_name(&c.values))).collect();
         ColumnError::Missing { column: column.to_owned(), present: names.join(", ") }
     }
 
@@ -61,7 +62,9 @@ impl fmt::Display for ColumnError {
             ColumnError::Missing { column, present } if present.is_empty() => {
                 write!(f, "no column {column:?}: the frame has no columns")
             }
-            ColumnError::Missing { column, present } => write!(f, "no column {column:?}: there are {present}"),
+            ColumnError::Missing { column, present } => {
+                write!(f, "no column {column:?}: there are {present}")
+            }
             ColumnError::Type { column, is, wanted } => write!(f, "column {column:?} is {is}, not {wanted}"),
             ColumnError::Length { column, values, rows } => {
                 write!(f, "column {column:?} has {values} values for {rows} rows")

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::bindings::processor::sluice::plugin::types;
-use crate::{Blobs, Column, ColumnError, Texts, Values};
+use crate::{Blobs, Column, ColumnError, Dictionary, Texts, Values};
 
 /// A table of rows for one device profile: row `r` is the reading of `device(r)` at `time()[r]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,19 +20,18 @@ impl<'a> TextColumn<'a> {
     /// The text of a row; empty past the end.
     #[must_use]
     pub fn get(&self, row: usize) -> &'a str {
-        let index = self.0.index.get(row).copied().unwrap_or(u32::MAX);
-        self.0.dictionary.get(index as usize).map_or("", String::as_str)
+        self.0.index.get(row).and_then(|&index| self.0.dictionary.get(index)).unwrap_or_default()
     }
 
     /// The text of every row.
     pub fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let texts = self.0;
-        texts.index.iter().map(|&index| texts.dictionary.get(index as usize).map_or("", String::as_str))
+        texts.index.iter().map(|&index| texts.dictionary.get(index).unwrap_or_default())
     }
 
     /// The dictionary and, per row, the index into it: the fast way to compare many rows.
     #[must_use]
-    pub fn parts(&self) -> (&'a [String], &'a [u32]) {
+    pub fn parts(&self) -> (&'a Dictionary, &'a [u32]) {
         (&self.0.dictionary, &self.0.index)
     }
 }
@@ -62,11 +61,11 @@ impl Frame {
 
     /// The devices that occur. Some may have no row.
     #[must_use]
-    pub fn devices(&self) -> &[String] {
+    pub fn devices(&self) -> &Dictionary {
         &self.table.devices
     }
 
-    /// Per row, the index into [`Frame::devices`].
+    /// Per row, the entry of [`Frame::devices`].
     #[must_use]
     pub fn device_index(&self) -> &[u32] {
         &self.table.device
@@ -75,8 +74,7 @@ impl Frame {
     /// The device of a row; empty past the end.
     #[must_use]
     pub fn device(&self, row: usize) -> &str {
-        let index = self.table.device.get(row).copied().unwrap_or(u32::MAX);
-        self.table.devices.get(index as usize).map_or("", String::as_str)
+        self.table.device.get(row).and_then(|&entry| self.table.devices.get(entry)).unwrap_or_default()
     }
 
     /// Per row, nanoseconds since 1970 UTC.
@@ -214,7 +212,9 @@ impl Frame {
 
     /// Inserts or replaces a column that has the same text in every row.
     pub fn set_text(&mut self, name: &str, text: &str) {
-        let texts = Texts { dictionary: vec![text.to_owned()], index: vec![0; self.rows()] };
+        let mut dictionary = Dictionary::new();
+        dictionary.push(text);
+        let texts = Texts { dictionary, index: vec![0; self.rows()] };
         let same_length = self.set(name, Values::Texts(texts));
         debug_assert!(same_length.is_ok());
     }
@@ -281,14 +281,13 @@ impl From<Vec<bool>> for Values {
 impl<S: AsRef<str>> FromIterator<S> for Values {
     fn from_iter<I: IntoIterator<Item = S>>(texts: I) -> Self {
         let mut known = std::collections::BTreeMap::<String, u32>::new();
-        let mut built = Texts { dictionary: Vec::new(), index: Vec::new() };
+        let mut built = Texts { dictionary: Dictionary::new(), index: Vec::new() };
         for text in texts {
             let text = text.as_ref();
             let index = match known.get(text) {
                 Some(&index) => index,
                 None => {
-                    let index = built.dictionary.len() as u32;
-                    built.dictionary.push(text.to_owned());
+                    let index = built.dictionary.push(text);
                     known.insert(text.to_owned(), index);
                     index
                 }

@@ -1,7 +1,7 @@
 //! Rows of a frame: reading one, and selecting some.
 
 use crate::bindings::processor::sluice::plugin::types;
-use crate::{Blobs, Column, ColumnError, Frame, Texts, Values};
+use crate::{Blobs, Column, ColumnError, Dictionary, Frame, Texts, Values};
 
 /// One row. Reads look the column up by name: for many rows, columns are faster.
 #[derive(Debug, Clone, Copy)]
@@ -103,7 +103,10 @@ impl Frame {
         });
         // An empty list would mean "row for row"; a frame without rows is dropped anyway.
         let origin = origin.filter(|origin| !origin.rows.is_empty());
-        Frame { table: types::Frame { profile: self.table.profile.clone(), devices, device, time, columns }, origin }
+        Frame {
+            table: types::Frame { profile: self.table.profile.clone(), devices, device, time, columns },
+            origin,
+        }
     }
 }
 
@@ -121,20 +124,19 @@ fn pick<T: Copy>(values: &[T], rows: &[u32]) -> Vec<T> {
 
 /// Picks rows of a dictionary; of a long one only the entries that are used, so that one alarm row of a frame of a
 /// thousand devices does not carry a thousand names.
-fn pick_entries(dictionary: &[String], index: &[u32], rows: &[u32]) -> (Vec<String>, Vec<u32>) {
+fn pick_entries(dictionary: &Dictionary, index: &[u32], rows: &[u32]) -> (Dictionary, Vec<u32>) {
     let picked = pick(index, rows);
     if dictionary.len() <= rows.len() {
-        return (dictionary.to_vec(), picked);
+        return (dictionary.clone(), picked);
     }
-    let mut used = Vec::new();
+    let mut used = Dictionary::new();
     let mut places = vec![u32::MAX; dictionary.len()];
     let index = picked
         .iter()
         .map(|&old| {
             let Some(place) = places.get_mut(old as usize) else { return 0 };
             if *place == u32::MAX {
-                *place = used.len() as u32;
-                used.extend(dictionary.get(old as usize).cloned());
+                *place = used.push(dictionary.get(old).unwrap_or_default());
             }
             *place
         })
@@ -153,7 +155,12 @@ fn select_column(column: &Column, rows: &[u32]) -> Column {
         }
         Values::Blobs(blobs) => Values::Blobs(select_blobs(blobs, rows)),
     };
-    Column { name: column.name.clone(), unit: column.unit.clone(), values, status: pick(&column.status, rows) }
+    Column {
+        name: column.name.clone(),
+        unit: column.unit.clone(),
+        values,
+        status: pick(&column.status, rows),
+    }
 }
 
 fn select_blobs(blobs: &Blobs, rows: &[u32]) -> Blobs {

@@ -31,6 +31,7 @@ extern crate self as sluice_plugin;
 pub mod bindings;
 pub mod config;
 mod decoder;
+mod dictionary;
 mod errors;
 mod frame;
 mod frame_rows;
@@ -40,9 +41,9 @@ mod processor;
 mod rows;
 pub mod state;
 
-pub use bindings::processor::sluice::plugin::types::{Blobs, Column, Texts, Values};
+pub use bindings::processor::sluice::plugin::types::{Blobs, Column, Dictionary, Texts, Values};
 pub use config::{Missing, Span};
-pub use decoder::{Decoder, Messages, Message};
+pub use decoder::{Decoder, Message, Messages};
 pub use errors::{ColumnError, ConfigError, Fault};
 pub use frame::{Frame, TextColumn};
 pub use frame_rows::Row;
@@ -110,7 +111,7 @@ macro_rules! export {
                     $crate::glue::run_tick(&PLUGIN)
                 }
             }
-            $crate::glue::processor::export!(Component with_types_in $crate::glue::processor);
+    $crate::glue::processor::export!(Component with_types_in $crate::glue::processor);
             $crate::label!();
         };
     };
@@ -144,7 +145,7 @@ macro_rules! export_decoder {
                     $crate::glue::run_decode(&PLUGIN, messages)
                 }
             }
-            $crate::glue::decoder::export!(Component with_types_in $crate::glue::decoder);
+    $crate::glue::decoder::export!(Component with_types_in $crate::glue::decoder);
             $crate::label!();
         };
     };

@@ -51,10 +51,14 @@ pub trait Processor: Sized + 'static {
 type Slot<P> = LocalKey<RefCell<Option<P>>>;
 
 /// `configure` of the component.
-pub fn configure_processor<P: Processor>(slot: &'static Slot<P>, config: &str) -> Result<types::Setup, String> {
+pub fn configure_processor<P: Processor>(
+    slot: &'static Slot<P>,
+    config: &str,
+) -> Result<types::Setup, String> {
     crate::host::log_panics();
     let plugin = P::configure(crate::config::parse(config)?).map_err(|error| error.0)?;
-    let tick_ms = plugin.tick_every().map_or(0, |every| every.as_millis().clamp(10, u128::from(u32::MAX)) as u32);
+    let tick_ms =
+        plugin.tick_every().map_or(0, |every| every.as_millis().clamp(10, u128::from(u32::MAX)) as u32);
     slot.set(Some(plugin));
     Ok(types::Setup { tick_ms })
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::bindings::processor::sluice::plugin::types;
-use crate::{Frame, Values};
+use crate::{Dictionary, Frame, Values};
 
 /// Collects rows; the values of the columns are collected beside it and set on the finished frame.
 ///
@@ -26,7 +26,7 @@ impl Rows {
     pub fn new(profile: impl Into<String>) -> Self {
         let table = types::Frame {
             profile: profile.into(),
-            devices: Vec::new(),
+            devices: Dictionary::new(),
             device: Vec::new(),
             time: Vec::new(),
             columns: Vec::new(),
@@ -39,8 +39,7 @@ impl Rows {
         let place = match self.places.get(device) {
             Some(&place) => place,
             None => {
-                let place = self.table.devices.len() as u32;
-                self.table.devices.push(device.to_owned());
+                let place = self.table.devices.push(device);
                 self.places.insert(device.to_owned(), place);
                 place
             }

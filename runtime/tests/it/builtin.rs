@@ -14,7 +14,8 @@ fn now() -> CallContext {
 fn linear_converts_into_a_new_column_and_rounds_to_the_resolution() {
     let site = Site::shared();
     let input = [frame(&[("a", 1, 21.53), ("b", 2, -40.0), ("a", 3, f64::NAN)])];
-    let config = r#"{"column": "x", "into": "f", "scale": 1.8, "offset": 32, "unit": "[degF]", "resolution": 0.01}"#;
+    let config =
+        r#"{"column": "x", "into": "f", "scale": 1.8, "offset": 32, "unit": "[degF]", "resolution": 0.01}"#;
     let processed = site.step("linear", config).process(&input, &now()).unwrap();
     let output = &processed.frames[0].frame;
     assert_eq!(f64s(output, "f")[..2], [70.75, -40.0]);
@@ -27,7 +28,8 @@ fn linear_converts_into_a_new_column_and_rounds_to_the_resolution() {
 #[test]
 fn linear_replaces_the_column_in_place_and_reads_integers() {
     let site = Site::shared();
-    let processed = site.step("linear", r#"{"column": "big", "scale": 0.5}"#).process(&[mixed(3)], &now()).unwrap();
+    let processed =
+        site.step("linear", r#"{"column": "big", "scale": 0.5}"#).process(&[mixed(3)], &now()).unwrap();
     let output = &processed.frames[0].frame;
     assert_eq!(f64s(output, "big"), [i64::MAX as f64 / 2.0; 3]);
     assert_eq!(output.columns.len(), 5);
@@ -72,7 +74,8 @@ proptest! {
 fn range_drops_and_counts_and_keeps_every_type_of_column() {
     let site = Site::shared();
     let input = [mixed(9)];
-    let processed = site.step("range", r#"{"column": "x", "min": 0.2, "max": 0.5}"#).process(&input, &now()).unwrap();
+    let processed =
+        site.step("range", r#"{"column": "x", "min": 0.2, "max": 0.5}"#).process(&input, &now()).unwrap();
     let output = &processed.frames[0].frame;
     assert_eq!(f64s(output, "x"), [0.2, 0.3, 0.4, 0.5]);
     assert_eq!(texts(output, "state"), ["RUN", "STOP", "RUN", "STOP"]);
@@ -116,7 +119,10 @@ fn frames_without_the_column_pass_or_are_rejected_as_configured() {
         };
         let passed =
             site.step(guest, &format!(r#"{{{keys} "column": "x"}}"#)).process(&input, &now()).unwrap();
-        assert_eq!(passed.frames.iter().map(|routed| &routed.frame).collect::<Vec<_>>(), [&input[0], &input[1]]);
+        assert_eq!(
+            passed.frames.iter().map(|routed| &routed.frame).collect::<Vec<_>>(),
+            [&input[0], &input[1]]
+        );
         let config = format!(r#"{{{keys} "column": "x", "missing": "reject"}}"#);
         let rejected = site.step(guest, &config).process(&input, &now()).unwrap();
         assert!(rejected.frames.is_empty());
@@ -133,7 +139,10 @@ fn deadband_keeps_changes_per_device_and_breaks_silence() {
     let config = r#"{"column": "x", "absolute": 1.0, "max_silence": "60 s"}"#;
     let mut step = site.step("deadband", config);
     let first = step
-        .process(&[frame(&[("a", 0, 10.0), ("b", 0, 10.5), ("a", 1, 10.9), ("a", 2, 11.1), ("b", 3, 10.5)])], &now())
+        .process(
+            &[frame(&[("a", 0, 10.0), ("b", 0, 10.5), ("a", 1, 10.9), ("a", 2, 11.1), ("b", 3, 10.5)])],
+            &now(),
+        )
         .unwrap();
     assert_eq!(rows(&first, "telemetry", "x"), [row("a", 0, 10.0), row("b", 0, 10.5), row("a", 2, 11.1)]);
     let second = [frame(&[("a", 61, 11.1), ("a", 62, 11.1), ("b", 59, 10.4), ("b", 60, 10.4)])];
@@ -147,7 +156,8 @@ fn deadband_keeps_changes_per_device_and_breaks_silence() {
 #[test]
 fn deadband_measures_a_share_of_the_last_kept_value() {
     let mut step = Site::shared().step("deadband", r#"{"column": "x", "relative": 0.1}"#);
-    let input = [frame(&[("a", 0, -100.0), ("a", 1, -109.0), ("a", 2, -111.0), ("a", 3, -121.0), ("a", 4, -123.0)])];
+    let input =
+        [frame(&[("a", 0, -100.0), ("a", 1, -109.0), ("a", 2, -111.0), ("a", 3, -121.0), ("a", 4, -123.0)])];
     let kept = rows(&step.process(&input, &now()).unwrap(), "telemetry", "x");
     assert_eq!(kept, [row("a", 0, -100.0), row("a", 2, -111.0), row("a", 4, -123.0)]);
 }

@@ -19,7 +19,13 @@ fn a_binary_payload_becomes_columns_and_bad_messages_are_rejected() {
         &[2, 1, 0, 0, 0, 0, 0, 0, 0, 0],
         b"{}",
     ];
-    let ends: Vec<u32> = payloads.iter().scan(0, |end, payload| { *end += payload.len() as u32; Some(*end) }).collect();
+    let ends: Vec<u32> = payloads
+        .iter()
+        .scan(0, |end, payload| {
+            *end += payload.len() as u32;
+            Some(*end)
+        })
+        .collect();
     let devices = ["pump-1".to_owned(), "pump-2".to_owned()];
     let messages = Messages {
         profile: "",
@@ -41,8 +47,12 @@ fn a_binary_payload_becomes_columns_and_bad_messages_are_rejected() {
     assert_eq!((f64s(&two.frame, "x_mm_s"), f64s(&two.frame, "y_mm_s")), (&[1.0][..], &[2.0][..]));
     assert_eq!(two.frame.time, [100 * SECOND - 500_000_000]);
     assert_eq!(two.frame.column("y_mm_s").unwrap().unit, "mm/s");
-    let rejected: Vec<_> = processed.rejected.iter().map(|r| (r.rows.as_slice(), r.reason.as_str())).collect();
-    assert_eq!(rejected, [(&[2][..], "version 2, only 1 is known"), (&[3][..], "2 bytes, at least 6 are needed")]);
+    let rejected: Vec<_> =
+        processed.rejected.iter().map(|r| (r.rows.as_slice(), r.reason.as_str())).collect();
+    assert_eq!(
+        rejected,
+        [(&[2][..], "version 2, only 1 is known"), (&[3][..], "2 bytes, at least 6 are needed")]
+    );
 
     let named = step.decode(&Messages { profile: "bearing", ..messages }, &CallContext::default()).unwrap();
     assert_eq!(named.frames[0].frame.profile, "bearing");

@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use runtime::{CallContext, ConfigureFault, Engine, EngineConfig, Limits, Plugin, Processed, Step, StepConfig};
+use runtime::{
+    CallContext, ConfigureFault, Engine, EngineConfig, Limits, Plugin, Processed, Step, StepConfig,
+};
 use wire::frame::{Column, Frame, Texts, Values};
 
 /// A guest by its path in `plugins/dist` (or the folder that `SLUICE_GUESTS` names), without `.wasm`.
 pub(crate) fn path(guest: &str) -> PathBuf {
-    let folder = std::env::var_os("SLUICE_GUESTS")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/dist")), PathBuf::from);
+    let folder = std::env::var_os("SLUICE_GUESTS").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/dist")),
+        PathBuf::from,
+    );
     let path = folder.join(format!("{guest}.wasm"));
     assert!(path.is_file(), "{} is missing: run `cargo xtask guests`", path.display());
     path
@@ -113,7 +117,8 @@ pub(crate) fn mixed(rows: usize) -> Frame {
         blobs.push(&vec![7; row % 3]);
         blobs
     });
-    let column = |name: &str, values| Column { name: name.into(), unit: "u".into(), values, status: Vec::new() };
+    let column =
+        |name: &str, values| Column { name: name.into(), unit: "u".into(), values, status: Vec::new() };
     let mut frame = Frame {
         profile: "machine".into(),
         devices: vec!["a".into(), "b".into(), "ü".into()],
@@ -123,10 +128,13 @@ pub(crate) fn mixed(rows: usize) -> Frame {
             column("x", Values::F64((0..rows).map(|row| row as f64 / 10.0).collect())),
             column("big", Values::I64((0..rows as i64).map(|row| i64::MAX - row).collect())),
             column("on", Values::Bool((0..rows).map(|row| row % 2 == 0).collect())),
-            column("state", Values::Text(Texts {
-                dictionary: vec!["RUN".into(), "STOP".into()],
-                index: (0..rows as u32).map(|row| row % 2).collect(),
-            })),
+            column(
+                "state",
+                Values::Text(Texts {
+                    dictionary: vec!["RUN".into(), "STOP".into()],
+                    index: (0..rows as u32).map(|row| row % 2).collect(),
+                }),
+            ),
             column("raw", Values::Blob(blobs)),
         ],
     };

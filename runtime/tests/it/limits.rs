@@ -102,8 +102,9 @@ fn a_crash_is_rolled_back_and_the_next_call_gets_a_fresh_instance() {
 
     kept.commit(&step.process(&good, &NOW).unwrap());
     assert_eq!(kept.entries(), [("rows".to_owned(), vec![4])], "the failed calls counted nothing");
-    let mut restarted =
-        site.restored("fixtures/trap", r#"{"column": "x", "at": 13}"#, Limits::default(), kept.entries()).unwrap();
+    let mut restarted = site
+        .restored("fixtures/trap", r#"{"column": "x", "at": 13}"#, Limits::default(), kept.entries())
+        .unwrap();
     assert_eq!(restarted.process(&good, &NOW).unwrap().state[0].value, Some(vec![6]));
 }
 
@@ -160,6 +161,9 @@ fn a_guest_that_lies_is_a_fault_that_names_the_lie() {
         ("name", "a column name must have 1 to 256 bytes"),
         ("twice", "column \"x\" occurs twice"),
         ("text", "state of row 0 is 0, but there are only 0"),
+        ("dictionary", "devices: entry 1 ends at 2"),
+        ("character", "devices: entry 2 ends at 3"),
+        ("past", "devices: entry 2 ends at 5"),
         ("route", "route name must not contain '/'"),
         ("origin frame", "no input frame 7"),
         ("origin rows", "no input row 3"),
@@ -193,17 +197,21 @@ fn more_steps_than_slots_is_a_fault_and_a_dropped_step_frees_its_slot() {
 #[test]
 fn a_wrong_configuration_is_refused_in_the_plugins_words() {
     let site = Site::shared();
-    let refused = |guest: &str, config: &str| {
-        match site.restored(guest, config, Limits::default(), Vec::new()) {
+    let refused =
+        |guest: &str, config: &str| match site.restored(guest, config, Limits::default(), Vec::new()) {
             Err(ConfigureFault::Refused { reason, .. }) => reason,
             other => panic!("{guest} {config}: {:?}", other.err()),
-        }
-    };
+        };
     assert_eq!(refused("tag", r#"{"column": "a"}"#), "missing field `value`");
-    assert!(refused("tag", r#"{"column": "a", "value": "b", "vlaue": 1}"#).starts_with("unknown field `vlaue`"));
+    assert!(
+        refused("tag", r#"{"column": "a", "value": "b", "vlaue": 1}"#).starts_with("unknown field `vlaue`")
+    );
     assert_eq!(refused("range", r#"{"column": "a"}"#), "set min, max or both");
     assert_eq!(refused("range", r#"{"column": "a", "min": 2, "max": 1}"#), "min = 2 is above max = 1");
-    assert!(refused("window", r#"{"columns": ["a"], "every": "10"}"#).contains("write a number and ms, s, min, h or d"));
+    assert!(
+        refused("window", r#"{"columns": ["a"], "every": "10"}"#)
+            .contains("write a number and ms, s, min, h or d")
+    );
     assert!(refused("linear", r#"{"column": "a", "resolution": 0}"#).contains("must be above 0"));
     assert_eq!(refused("threshold", r#"{"column": "a"}"#), "set either above or below");
     assert!(refused("threshold", r#"{"column": "a", "above": 1, "clear": 2}"#).contains("could never stand"));

@@ -11,7 +11,10 @@ use crate::guests::{Site, frame, path};
 fn a_plugin_says_who_it_is() {
     let site = Site::new();
     let linear = site.load("linear");
-    assert_eq!((linear.name(), linear.version(), linear.kind()), ("builtin-linear", "0.1.0", Kind::Processor));
+    assert_eq!(
+        (linear.name(), linear.version(), linear.kind()),
+        ("builtin-linear", "0.1.0", Kind::Processor)
+    );
     assert_eq!(linear.interface(), "1.0.0");
     assert_eq!(linear.digest().to_string().len(), 64);
     assert_eq!(site.load("examples/vibration").kind(), Kind::Decoder);
@@ -20,7 +23,10 @@ fn a_plugin_says_who_it_is() {
 #[test]
 fn a_plugin_that_imports_wasi_is_refused_with_the_way_out() {
     let error = Site::new().engine.load(&path("fixtures/wasi")).unwrap_err();
-    assert!(matches!(&error, LoadError::Import { import, .. } if import == "wasi:keyvalue/store@0.2.0"), "{error}");
+    assert!(
+        matches!(&error, LoadError::Import { import, .. } if import == "wasi:keyvalue/store@0.2.0"),
+        "{error}"
+    );
     assert!(error.to_string().contains("--target wasm32-unknown-unknown"), "{error}");
 }
 
@@ -29,7 +35,10 @@ fn a_plugin_for_another_version_is_refused_with_both_versions() {
     let error = Site::new().engine.load(&path("fixtures/future")).unwrap_err();
     assert!(matches!(error, LoadError::Version { .. }), "{error}");
     let text = error.to_string();
-    assert!(text.contains("sluice:plugin/processing@2.0.0") && text.contains("sluice:plugin@1.0.0"), "{text}");
+    assert!(
+        text.contains("sluice:plugin/processing@2.0.0") && text.contains("sluice:plugin@1.0.0"),
+        "{text}"
+    );
 }
 
 #[test]

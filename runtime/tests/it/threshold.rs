@@ -13,15 +13,21 @@ fn now() -> CallContext {
 #[test]
 fn an_alarm_is_raised_once_and_cleared_by_the_hysteresis() {
     let mut step = Site::shared().step("threshold", ABOVE);
-    let input = [frame(&[("a", 0, 90.0), ("a", 1, 91.0), ("a", 2, 95.0), ("b", 3, 99.0), ("a", 4, 81.0), ("a", 5, 80.0), ("a", 6, 91.0)])];
+    let input = [frame(&[
+        ("a", 0, 90.0),
+        ("a", 1, 91.0),
+        ("a", 2, 95.0),
+        ("b", 3, 99.0),
+        ("a", 4, 81.0),
+        ("a", 5, 80.0),
+        ("a", 6, 91.0),
+    ])];
     let processed = step.process(&input, &now()).unwrap();
     let alarms = &processed.frames.iter().find(|routed| routed.route.as_str() == "alarms").unwrap();
-    assert_eq!(rows(&processed, "alarms", "value"), [
-        row("a", 1, 91.0),
-        row("b", 3, 99.0),
-        row("a", 5, 80.0),
-        row("a", 6, 91.0)
-    ]);
+    assert_eq!(
+        rows(&processed, "alarms", "value"),
+        [row("a", 1, 91.0), row("b", 3, 99.0), row("a", 5, 80.0), row("a", 6, 91.0)]
+    );
     assert_eq!(texts(&alarms.frame, "event"), ["raised", "raised", "cleared", "raised"]);
     assert_eq!(texts(&alarms.frame, "column"), ["x"; 4]);
     assert_eq!(f64s(&alarms.frame, "limit"), [90.0; 4]);
@@ -32,7 +38,8 @@ fn an_alarm_is_raised_once_and_cleared_by_the_hysteresis() {
 
 #[test]
 fn below_is_the_mirror_image() {
-    let mut step = Site::shared().step("threshold", r#"{"column": "x", "below": 2, "clear": 3, "route": "low"}"#);
+    let mut step =
+        Site::shared().step("threshold", r#"{"column": "x", "below": 2, "clear": 3, "route": "low"}"#);
     let input = [frame(&[("a", 0, 2.0), ("a", 1, 1.9), ("a", 2, 2.5), ("a", 3, 3.0), ("a", 4, f64::NAN)])];
     let processed = step.process(&input, &now()).unwrap();
     assert_eq!(rows(&processed, "low", "value"), [row("a", 1, 1.9), row("a", 3, 3.0)]);
@@ -48,7 +55,8 @@ fn a_standing_alarm_survives_a_restart_and_is_not_raised_again() {
     assert_eq!(kept.entries().len(), 1, "only standing alarms are kept");
 
     let mut after = site.restored("threshold", ABOVE, Limits::default(), kept.entries()).unwrap();
-    let processed = after.process(&[frame(&[("a", 2, 99.0), ("b", 2, 99.0), ("a", 3, 10.0)])], &now()).unwrap();
+    let processed =
+        after.process(&[frame(&[("a", 2, 99.0), ("b", 2, 99.0), ("a", 3, 10.0)])], &now()).unwrap();
     assert_eq!(rows(&processed, "alarms", "value"), [row("b", 2, 99.0), row("a", 3, 10.0)]);
     kept.commit(&processed);
     assert_eq!(kept.entries(), [("a/b".to_owned(), Vec::new())]);

@@ -14,7 +14,9 @@ fn counts(processed: &Processed) -> Vec<(String, i64, i64)> {
     let frames = processed.frames.iter().filter(|routed| routed.frame.profile == "window");
     frames
         .flat_map(|routed| {
-            let Values::I64(counts) = &routed.frame.column("x_count").unwrap().values else { panic!("count is i64") };
+            let Values::I64(counts) = &routed.frame.column("x_count").unwrap().values else {
+                panic!("count is i64")
+            };
             counts.iter().enumerate().map(|(row, count)| {
                 (routed.frame.device_of(row).unwrap().to_owned(), routed.frame.time[row] / SECOND, *count)
             })
@@ -26,12 +28,16 @@ fn counts(processed: &Processed) -> Vec<(String, i64, i64)> {
 fn a_window_is_emitted_when_a_reading_passes_its_end() {
     let mut step = Site::shared().step("window", TEN);
     let now = at(1_000 * SECOND);
-    let open = step.process(&[frame(&[("a", 100, 3.0), ("a", 104, 1.0), ("b", 101, 9.0), ("a", 109, 2.0)])], &now);
+    let open =
+        step.process(&[frame(&[("a", 100, 3.0), ("a", 104, 1.0), ("b", 101, 9.0), ("a", 109, 2.0)])], &now);
     assert!(open.unwrap().frames.is_empty());
     let processed = step.process(&[frame(&[("a", 110, 7.0)])], &now).unwrap();
     let output = &processed.frames[0].frame;
     assert_eq!(rows(&processed, "telemetry", "x_mean"), [row("a", 100, 2.0)]);
-    assert_eq!((f64s(output, "x_min"), f64s(output, "x_max"), f64s(output, "x_last")), (&[1.0][..], &[3.0][..], &[2.0][..]));
+    assert_eq!(
+        (f64s(output, "x_min"), f64s(output, "x_max"), f64s(output, "x_last")),
+        (&[1.0][..], &[3.0][..], &[2.0][..])
+    );
     assert_eq!(counts(&processed), [("a".to_owned(), 100, 3)]);
     assert_eq!(processed.frames[0].origin, None);
 }
@@ -82,7 +88,8 @@ fn open_windows_survive_a_restart_and_nothing_counts_twice() {
     before.process(&[frame(&[("a", 101, 1.0)])], &now).unwrap();
     drop(before);
     let mut after = site.restored("window", TEN, Limits::default(), kept.entries()).unwrap();
-    let processed = after.process(&[frame(&[("a", 101, 3.0), ("a", 110, 0.0), ("b", 110, 0.0)])], &now).unwrap();
+    let processed =
+        after.process(&[frame(&[("a", 101, 3.0), ("a", 110, 0.0), ("b", 110, 0.0)])], &now).unwrap();
     assert_eq!(counts(&processed), [("a".to_owned(), 100, 2), ("b".to_owned(), 100, 1)]);
     assert_eq!(rows(&processed, "telemetry", "x_mean"), [row("a", 100, 2.0), row("b", 100, 5.0)]);
     kept.commit(&processed);
@@ -105,7 +112,9 @@ fn columns_that_a_device_lacks_are_left_out_of_its_rows() {
     let slow: Vec<_> = processed.frames.iter().filter(|routed| routed.route.as_str() == "slow").collect();
     assert_eq!(slow.iter().map(|routed| routed.frame.columns.len()).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(rows(&processed, "telemetry", "x").len(), 4, "and the readings are forwarded");
-    let other = step.process(&[wire::frame::Frame { columns: mixed(1).columns.split_off(3), ..mixed(1) }], &at(0)).unwrap();
+    let other = step
+        .process(&[wire::frame::Frame { columns: mixed(1).columns.split_off(3), ..mixed(1) }], &at(0))
+        .unwrap();
     assert_eq!(other.frames.len(), 1, "frames with none of the columns pass");
 }
 

@@ -58,7 +58,8 @@ impl Processor for Deadband {
             }
         };
         // Names are looked up once per device and frame, not once per row.
-        let mut last: Vec<Option<Kept>> = frame.devices().iter().map(|name| self.kept.get(name).copied()).collect();
+        let mut last: Vec<Option<Kept>> =
+            frame.devices().iter().map(|name| self.kept.get(name).copied()).collect();
         let mut keep = Vec::with_capacity(values.len());
         for ((&device, &time), &value) in frame.device_index().iter().zip(frame.time()).zip(&values) {
             let Some(last) = last.get_mut(device as usize) else { continue };
@@ -72,7 +73,7 @@ impl Processor for Deadband {
             if let Some(last) = last {
                 match self.kept.get_mut(name) {
                     Some(kept) => *kept = last,
-                    None => drop(self.kept.insert(name.clone(), last)),
+                    None => drop(self.kept.insert(name.to_owned(), last)),
                 }
             }
         }

@@ -58,9 +58,10 @@ impl Processor for Linear {
         };
         let converted: Vec<f64> = match self.per_unit {
             None => numbers.iter().map(|value| value * scale + offset).collect(),
-            Some(per_unit) => {
-                numbers.iter().map(|value| ((value * scale + offset) * per_unit).round_ties_even() / per_unit).collect()
-            }
+            Some(per_unit) => numbers
+                .iter()
+                .map(|value| ((value * scale + offset) * per_unit).round_ties_even() / per_unit)
+                .collect(),
         };
         let into = into.as_ref().unwrap_or(column);
         frame.set(into, converted)?;

@@ -53,9 +53,13 @@ impl Processor for Threshold {
         };
         let clear = config.clear.unwrap_or(limit);
         if clear * sign > limit * sign {
-            return Err(format!("clear = {clear} lies beyond the limit {limit}: the alarm could never stand").into());
+            return Err(format!(
+                "clear = {clear} lies beyond the limit {limit}: the alarm could never stand"
+            )
+            .into());
         }
-        let standing = state::keys("a/").iter().filter_map(|key| key.strip_prefix("a/")).map(str::to_owned).collect();
+        let standing =
+            state::keys("a/").iter().filter_map(|key| key.strip_prefix("a/")).map(str::to_owned).collect();
         Ok(Threshold { config, limit, clear, sign, standing })
     }
 

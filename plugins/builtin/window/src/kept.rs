@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sluice_plugin::state::{self, StateError};
 use sluice_plugin::host;
+use sluice_plugin::state::{self, StateError};
 
 use crate::stats::Stats;
 
@@ -86,7 +86,9 @@ impl Kept {
     pub(crate) fn forget_idle(&mut self, now: i64) {
         for shard in &mut self.shards {
             let before = shard.devices.len();
-            shard.devices.retain(|_, device| !device.open.is_empty() || now.saturating_sub(device.arrived) < IDLE);
+            shard
+                .devices
+                .retain(|_, device| !device.open.is_empty() || now.saturating_sub(device.arrived) < IDLE);
             shard.changed |= shard.devices.len() != before;
         }
     }
@@ -121,5 +123,6 @@ fn read(shard: u64, every: i64, columns: &[String]) -> BTreeMap<String, Device> 
 
 /// FNV-1a, 64 bit: the same in every build, as state outlives builds.
 fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

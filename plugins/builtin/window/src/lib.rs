@@ -18,7 +18,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
-use sluice_plugin::{ConfigError, Fault, Frame, Missing, Output, Processor, Rows, Span, TELEMETRY, Values, host};
+use sluice_plugin::{
+    ConfigError, Fault, Frame, Missing, Output, Processor, Rows, Span, TELEMETRY, Values, host,
+};
 
 use kept::{Device, Kept};
 use stats::Stats;

@@ -19,7 +19,10 @@ impl Processor for Hot {
     }
 
     fn process(&mut self, frame: Frame, out: &mut Output) -> Result<(), Fault> {
-        out.emit("alarms", frame.filter(frame.f64(&self.0.column)?.iter().map(|value| *value > self.0.above)));
+        out.emit(
+            "alarms",
+            frame.filter(frame.f64(&self.0.column)?.iter().map(|value| *value > self.0.above)),
+        );
         out.forward(frame);
         Ok(())
     }

@@ -56,7 +56,8 @@ impl Decoder for Vibration {
             let temperatures: Vec<f64> = readings.iter().map(|(_, reading)| reading.temperature_c).collect();
             frame.set("temperature_c", temperatures)?;
             for (axis, name) in ["x_mm_s", "y_mm_s", "z_mm_s"].into_iter().enumerate().take(axes) {
-                let values: Vec<f64> = readings.iter().filter_map(|(_, r)| r.velocity.get(axis).copied()).collect();
+                let values: Vec<f64> =
+                    readings.iter().filter_map(|(_, r)| r.velocity.get(axis).copied()).collect();
                 frame.set(name, Values::F64s(values))?;
                 frame.set_unit(name, "mm/s");
             }
