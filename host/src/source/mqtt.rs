@@ -32,10 +32,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use wire::ids::TenantId;
 
-pub use self::desk::Unrouted;
 use self::desk::{Ack, Counters, Delivery, Desk, Receipt, Token, Verdicts};
 use self::handle::{Command, Ends, Standing};
 pub use self::handle::{StartError, Status, Subscription};
+use super::listener::Unrouted;
 use super::rows::{CustodyOf, Gatherer};
 use super::rules::Rule;
 use crate::intake::LaneSender;

@@ -8,6 +8,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod cli;
 mod lane;
 mod broker;
 mod stamp;

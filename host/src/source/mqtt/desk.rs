@@ -23,6 +23,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::intake::{Custody, Nobody, Undecodable};
+use crate::source::listener::Unrouted;
 use crate::source::rows::{Gatherer, Message, PushError, Pushed, Repeats, TenantIndex};
 
 /// Most bytes of messages that wait here for room in their lanes; beyond it the broker is not read.
@@ -70,12 +71,6 @@ pub(super) struct Delivery {
 pub(super) struct Ack {
     pub(super) packet: u16,
     pub(super) exactly_once: bool,
-}
-
-/// Keeps messages of no tenant. Called on the runtime's threads: must not block.
-pub trait Unrouted: Send {
-    /// Keeps a message; the custody is told when it is on disk, or refused.
-    fn keep(&mut self, message: Undecodable, custody: Box<dyn Custody>);
 }
 
 /// What was counted since the start.

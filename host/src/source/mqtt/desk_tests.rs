@@ -204,10 +204,7 @@ fn what_belongs_to_no_tenant_is_kept_apart_and_acknowledged_even_if_there_is_no_
     assert_eq!(bench.settled(), Ok(vec![ack(1), ack(2)]));
     let kept = bench.kept.lock().unwrap();
     let reasons: Vec<&str> = kept.iter().map(|message| message.reason.as_str()).collect();
-    assert_eq!(
-        reasons,
-        ["tenant \"nobody\" is not configured", "no topic filter of this source matches"]
-    );
+    assert_eq!(reasons, ["tenant \"nobody\" is not configured", "no topic filter of this source matches"]);
     assert_eq!(bench.counters.unrouted_lost.load(Relaxed), 2);
 }
 

@@ -9,8 +9,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use wire::ids::TenantId;
 
-use super::desk::{Counters, Unrouted};
+use super::desk::Counters;
 use crate::intake::LaneSender;
+use crate::source::listener::Unrouted;
 
 /// Commands that may wait for the task.
 const COMMANDS: usize = 4;
