@@ -1,1 +1,13 @@
-//! .
+//! The cloud side: receives batches from gateways, lands each once, and shows what landed.
+//!
+//! In the order the data flows: [`receiver`] accepts gateways by certificate and [`roster`] and speaks the session
+//! protocol with them; [`landing`] makes batches durable and answers; [`show`] reads them again. [`config`] and
+//! [`identity`] are read at the start, and [`run`] puts it all together.
+
+pub mod config;
+pub mod identity;
+pub mod landing;
+pub mod receiver;
+pub mod roster;
+
+pub mod run;

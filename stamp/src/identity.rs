@@ -1,0 +1,103 @@
+//! TLS for the stamp: its own certificate, and which gateways' certificates are good.
+//!
+//! TLS 1.3 only, and no connection without a client certificate. A gateway's name is the Common Name of its
+//! certificate; whether that gateway is served is the roster's matter.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+use crate::config::Identity;
+
+/// Why there can be no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A file cannot be read or holds no PEM of its kind.
+    #[error("{what} {}: {cause}", path.display())]
+    File {
+        /// The configuration key.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
+    /// Certificate and key do not belong together, or are of an unknown kind.
+    #[error("stamp.identity: certificate {} and key {} cannot be used: {cause}", certificate.display(), key.display())]
+    Unusable {
+        /// The certificate.
+        certificate: PathBuf,
+        /// The key.
+        key: PathBuf,
+        /// What TLS said.
+        cause: String,
+    },
+}
+
+/// Reads the files and makes the server's side of TLS.
+///
+/// # Errors
+/// [`IdentityError`] names the file.
+pub fn server(identity: &Identity) -> Result<ServerConfig, IdentityError> {
+    let Identity { certificate, key, trust } = identity;
+    let unusable = |cause: String| IdentityError::Unusable {
+        certificate: certificate.clone(),
+        key: key.clone(),
+        cause,
+    };
+    let chain = certificates("stamp.identity.certificate", certificate)?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| IdentityError::File {
+        what: "stamp.identity.key",
+        path: key.clone(),
+        cause: reason(&error),
+    })?;
+    let mut roots = RootCertStore::empty();
+    for authority in certificates("stamp.identity.trust", trust)? {
+        roots.add(authority).map_err(|error| IdentityError::File {
+            what: "stamp.identity.trust",
+            path: trust.clone(),
+            cause: error.to_string(),
+        })?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|error| unusable(error.to_string()))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| unusable(error.to_string()))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, private)
+        .map_err(|error| unusable(error.to_string()))?;
+    config.alpn_protocols = vec![wire::message::ALPN.to_vec()];
+    Ok(config)
+}
+
+/// The Common Name of a certificate that TLS has verified.
+#[must_use]
+pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+    Some(name.to_owned())
+}
+
+fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let error = |cause: String| IdentityError::File { what, path: path.to_owned(), cause };
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(|cause| error(reason(&cause)))?
+        .collect::<Result<_, _>>()
+        .map_err(|cause| error(reason(&cause)))?;
+    if found.is_empty() { Err(error("holds no certificate in PEM form".to_owned())) } else { Ok(found) }
+}
+
+fn reason(error: &rustls::pki_types::pem::Error) -> String {
+    match error {
+        rustls::pki_types::pem::Error::Io(error) => format!("cannot be read: {error}"),
+        rustls::pki_types::pem::Error::NoItemsFound => "holds no PEM section of that kind".to_owned(),
+        other => format!("is not PEM: {other}"),
+    }
+}

@@ -1,0 +1,125 @@
+//! Which devices count towards the capacity: a device counts once per gateway and tenant, from its first landed row.
+//!
+//! Kept in memory for all gateways (about 100 bytes a device, bounded by `max_devices`), and in the database. Devices
+//! are never given up by themselves: a quota is a matter of contract.
+
+use std::collections::{HashMap, HashSet};
+
+use wire::ids::{GatewayId, TenantId};
+
+use super::TenantDevice;
+
+/// All devices of the stamp.
+#[derive(Debug, Default)]
+pub(super) struct Devices {
+    max: u32,
+    total: u32,
+    gateways: HashMap<GatewayId, OfGateway>,
+}
+
+#[derive(Debug, Default)]
+struct OfGateway {
+    quota: Option<u32>,
+    count: u32,
+    tenants: HashMap<TenantId, HashSet<Box<str>>>,
+}
+
+impl Devices {
+    pub(super) fn new(max: u32) -> Self {
+        Self { max, ..Self::default() }
+    }
+
+    /// Counts a device that is in the database.
+    pub(super) fn add(&mut self, gateway: &GatewayId, (tenant, device): TenantDevice<'_>) {
+        let of_gateway = self.gateways.entry(gateway.clone()).or_default();
+        if of_gateway.tenants.entry(tenant.clone()).or_default().insert(device.into()) {
+            of_gateway.count += 1;
+            self.total += 1;
+        }
+    }
+
+    /// Takes a device back whose commit failed.
+    pub(super) fn remove(&mut self, gateway: &GatewayId, (tenant, device): TenantDevice<'_>) {
+        let Some(of_gateway) = self.gateways.get_mut(gateway) else { return };
+        if of_gateway.tenants.get_mut(tenant).is_some_and(|devices| devices.remove(device)) {
+            of_gateway.count -= 1;
+            self.total -= 1;
+        }
+    }
+
+    pub(super) fn set_quota(&mut self, gateway: &GatewayId, quota: Option<u32>) {
+        self.gateways.entry(gateway.clone()).or_default().quota = quota;
+    }
+
+    pub(super) fn count_of(&self, gateway: &GatewayId) -> u32 {
+        self.gateways.get(gateway).map_or(0, |of_gateway| of_gateway.count)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.total >= self.max
+    }
+
+    pub(super) fn max(&self) -> u32 {
+        self.max
+    }
+
+    /// Those of `devices` that are not counted yet, or why there is no room for all of them.
+    pub(super) fn unknown<'a>(
+        &self,
+        gateway: &GatewayId,
+        tenant: &TenantId,
+        devices: &'a [String],
+    ) -> Result<Vec<&'a str>, String> {
+        let of_gateway = self.gateways.get(gateway);
+        let known = of_gateway.and_then(|of_gateway| of_gateway.tenants.get(tenant));
+        let mut new: Vec<&str> = devices
+            .iter()
+            .map(String::as_str)
+            .filter(|device| !known.is_some_and(|known| known.contains(*device)))
+            .collect();
+        new.sort_unstable();
+        new.dedup();
+        let (count, quota) = of_gateway.map_or((0, None), |of_gateway| (of_gateway.count, of_gateway.quota));
+        let beyond = |taken: u32, limit: u32| new.get(limit.saturating_sub(taken) as usize);
+        if let Some((device, quota)) = quota.and_then(|quota| Some((beyond(count, quota)?, quota))) {
+            return Err(format!("device {device:?} of tenant {tenant} is beyond the gateway's quota of {quota} devices"));
+        }
+        if let Some(device) = beyond(self.total, self.max) {
+            let max = self.max;
+            return Err(format!("device {device:?} of tenant {tenant} is beyond the stamp's capacity of {max} devices"));
+        }
+        Ok(new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_device_counts_once_and_the_next_beyond_a_limit_is_named() {
+        let (gateway, other) = (GatewayId::new("a").unwrap(), GatewayId::new("b").unwrap());
+        let (acme, umbra) = (TenantId::new("acme").unwrap(), TenantId::new("umbra").unwrap());
+        let mut devices = Devices::new(3);
+        devices.set_quota(&gateway, Some(2));
+        assert_eq!(devices.unknown(&gateway, &acme, &names(&["y", "x", "y"])).unwrap(), ["x", "y"]);
+        devices.add(&gateway, (&acme, "x"));
+        devices.add(&gateway, (&acme, "x"));
+        devices.add(&gateway, (&umbra, "x"));
+        assert_eq!(devices.unknown(&gateway, &acme, &names(&["x"])).unwrap(), [""; 0]);
+        let error = devices.unknown(&gateway, &acme, &names(&["x", "z"])).unwrap_err();
+        assert!(error.contains("\"z\"") && error.contains("quota of 2"), "{error}");
+        assert!(!devices.is_full());
+        let error = devices.unknown(&other, &acme, &names(&["m", "n"])).unwrap_err();
+        assert!(error.contains("\"n\"") && error.contains("capacity of 3"), "{error}");
+        devices.add(&other, (&acme, "m"));
+        assert!(devices.is_full());
+        devices.remove(&other, (&acme, "m"));
+        assert_eq!(devices.count_of(&other), 0);
+        assert!(!devices.is_full());
+    }
+}

@@ -1,0 +1,299 @@
+//! The landing: where batches become durable, once each, before anything is acknowledged.
+//!
+//! One SQLite file, `<data_dir>/landing.db`, written by one thread that commits what has queued from all connections
+//! while the last commit ran ([`writer`]). Read by anyone, beside a running stamp ([`reader`]). The schema is drawn in
+//! [`schema`]. Does not know connections or the network, and opens no payload.
+//!
+//! Invariants: an answer to a batch or receipt is given after the commit that holds it, and exactly one is given for
+//! each; a number of a stream lands once, whatever arrives.
+
+mod devices;
+mod reader;
+mod schema;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use wire::ids::{GatewayId, InstallationId, RouteName, Sequence, TenantId};
+use wire::message::{BatchRefusal, TenantIndex, TenantStream};
+use wire::ranges::RangeSet;
+
+pub use reader::{Batch, GatewayStatus, Loss, Reader, Selection, Status, StreamStatus};
+pub use writer::Writer;
+
+/// Requests that wait for the writer; who has one more waits too.
+const QUEUE: usize = 4_096;
+/// Payload bytes that wait for the writer, in KiB; who has more waits too, and with it its connection.
+const QUEUE_KIB: usize = 64 * 1_024;
+
+/// Why the landing cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum LandingError {
+    /// The folder or file cannot be opened or written.
+    #[error("the landing database {}: {cause}", path.display())]
+    Storage {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite or the system said.
+        cause: String,
+    },
+    /// Another stamp has it open.
+    #[error("{} is in use by another stamp: each needs a data_dir of its own", path.display())]
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// Made by a later version.
+    #[error("the landing database {} has schema {found}, this version knows up to {known}", path.display())]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The latest known here.
+        known: i64,
+    },
+    /// There is none.
+    #[error("there is no landing database {}: is this the data_dir of a stamp that has run?", path.display())]
+    Missing {
+        /// The file that is not there.
+        path: PathBuf,
+    },
+    /// The writer has ended.
+    #[error("the landing is closed")]
+    Closed,
+}
+
+impl LandingError {
+    fn storage(path: &Path, cause: impl ToString) -> Self {
+        Self::Storage { path: path.to_owned(), cause: cause.to_string() }
+    }
+}
+
+/// A stream's row in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamKey(i64);
+
+/// Who comes, and how much it may send.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// Its installation.
+    pub installation: InstallationId,
+    /// How long the identity stays with another installation after that was last seen.
+    pub hold: Duration,
+    /// Most devices taken from it; `None`: only the stamp's limit holds.
+    pub device_quota: Option<u32>,
+    /// The streams of its admitted tenants.
+    pub streams: Vec<TenantStream>,
+    /// Now: nanoseconds since 1970 UTC.
+    pub now: i64,
+}
+
+/// What is known of a stream.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// Its row.
+    pub key: StreamKey,
+    /// What has landed of it.
+    pub landed: RangeSet,
+}
+
+/// Why a gateway cannot be let in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ArrivalError {
+    /// Another installation had this identity not long ago.
+    #[error("installation {installation} used this identity {seconds_ago} s ago")]
+    IdentityInUse {
+        /// The other.
+        installation: InstallationId,
+        /// When it was last seen.
+        seconds_ago: u64,
+        /// When the identity is free, if it is not seen again.
+        free_in: Duration,
+    },
+    /// The stamp has no capacity for the first device of another gateway.
+    #[error("all {0} devices of this stamp's capacity are taken")]
+    Full(u32),
+    /// The database cannot be read or written.
+    #[error("storage: {0}")]
+    Storage(String),
+}
+
+/// A batch to land.
+pub struct Landed {
+    /// Of which stream.
+    pub stream: StreamKey,
+    /// Its number.
+    pub seq: Sequence,
+    /// Its route.
+    pub route: RouteName,
+    /// When the gateway committed it.
+    pub created: i64,
+    /// When it arrived here.
+    pub received: i64,
+    /// Rows in it.
+    pub rows: u32,
+    /// Its frames.
+    pub payload: Bytes,
+    /// Its devices that the sender of this request has not had landed before.
+    pub devices: Vec<String>,
+}
+
+/// A loss receipt to keep.
+pub struct Receipt {
+    /// Of which stream.
+    pub stream: StreamKey,
+    /// First number.
+    pub from: Sequence,
+    /// Last number.
+    pub to: Sequence,
+    /// Rows lost.
+    pub rows: u64,
+    /// Why.
+    pub reason: String,
+    /// When it arrived here.
+    pub received: i64,
+}
+
+/// What became of a batch or receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Whose, as given with it.
+    pub tenant: TenantIndex,
+    /// First number.
+    pub from: Sequence,
+    /// Last number.
+    pub to: Sequence,
+    /// The outcome.
+    pub outcome: Outcome,
+}
+
+/// The outcome for a batch or receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durable, now or since long.
+    Durable,
+    /// It is not taken.
+    Refused(BatchRefusal, String),
+    /// The database could not be written.
+    Failed(String),
+}
+
+/// Where a connection gets its answers: all that one commit decided, together.
+pub type Answers = mpsc::Receiver<Vec<Answer>>;
+
+/// One connection's way to the landing.
+#[derive(Clone)]
+pub struct Lane {
+    connection: u64,
+    gateway: GatewayId,
+    answers: mpsc::Sender<Vec<Answer>>,
+    landing: Landing,
+}
+
+/// The way to the writer.
+#[derive(Clone)]
+pub struct Landing {
+    requests: mpsc::Sender<Request>,
+    room: Arc<Semaphore>,
+}
+
+enum Request {
+    Arrival(Arrival, oneshot::Sender<Result<Vec<Known>, ArrivalError>>),
+    Batch(Landed, ReplyTo, OwnedSemaphorePermit),
+    Receipt(Receipt, ReplyTo),
+    Departure(GatewayId, i64),
+}
+
+struct ReplyTo {
+    connection: u64,
+    gateway: GatewayId,
+    tenant: TenantIndex,
+    answers: mpsc::Sender<Vec<Answer>>,
+}
+
+/// Most answers (commits' worth of them) that wait for one connection. A connection has no more batches on their way
+/// than that, so there is always room.
+pub const MAX_PENDING: usize = 4_096;
+
+impl Landing {
+    /// Opens or makes the database in `folder` and starts its writer.
+    ///
+    /// # Errors
+    /// [`LandingError`].
+    pub fn open(folder: &Path, max_devices: u32) -> Result<(Self, Writer), LandingError> {
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let writer = Writer::start(folder, max_devices, queue)?;
+        Ok((Self { requests, room: Arc::new(Semaphore::new(QUEUE_KIB)) }, writer))
+    }
+
+    /// Lets a gateway in: what its streams have landed.
+    ///
+    /// # Errors
+    /// [`ArrivalError`] if it must not come in.
+    pub async fn arrive(&self, arrival: Arrival) -> Result<Vec<Known>, ArrivalError> {
+        let (reply, answer) = oneshot::channel();
+        let closed = || ArrivalError::Storage(LandingError::Closed.to_string());
+        self.requests.send(Request::Arrival(arrival, reply)).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    /// A gateway was here until now.
+    pub async fn depart(&self, gateway: GatewayId, now: i64) {
+        let _ = self.requests.send(Request::Departure(gateway, now)).await;
+    }
+
+    /// A connection's own way, and where its answers come.
+    #[must_use]
+    pub fn lane(&self, connection: u64, gateway: GatewayId) -> (Lane, Answers) {
+        let (answers, receiver) = mpsc::channel(MAX_PENDING);
+        (Lane { connection, gateway, answers, landing: self.clone() }, receiver)
+    }
+}
+
+impl Lane {
+    /// Queues a batch; waits while the queue is full.
+    ///
+    /// # Errors
+    /// [`LandingError::Closed`] if the writer has ended.
+    pub async fn land(&self, tenant: TenantIndex, batch: Landed) -> Result<(), LandingError> {
+        let kib = (batch.payload.len() / 1_024 + 1).min(QUEUE_KIB) as u32;
+        let room = Arc::clone(&self.landing.room).acquire_many_owned(kib).await;
+        let room = room.map_err(|_| LandingError::Closed)?;
+        let request = Request::Batch(batch, self.reply_to(tenant), room);
+        self.landing.requests.send(request).await.map_err(|_| LandingError::Closed)
+    }
+
+    /// Queues a receipt; waits while the queue is full.
+    ///
+    /// # Errors
+    /// [`LandingError::Closed`] if the writer has ended.
+    pub async fn keep(&self, tenant: TenantIndex, receipt: Receipt) -> Result<(), LandingError> {
+        let request = Request::Receipt(receipt, self.reply_to(tenant));
+        self.landing.requests.send(request).await.map_err(|_| LandingError::Closed)
+    }
+
+    fn reply_to(&self, tenant: TenantIndex) -> ReplyTo {
+        ReplyTo {
+            connection: self.connection,
+            gateway: self.gateway.clone(),
+            tenant,
+            answers: self.answers.clone(),
+        }
+    }
+}
+
+/// The database's file in a data folder.
+#[must_use]
+pub fn file(folder: &Path) -> PathBuf {
+    folder.join("landing.db")
+}
+
+/// A tenant's devices are told apart from another's.
+type TenantDevice<'a> = (&'a TenantId, &'a str);

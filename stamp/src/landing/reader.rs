@@ -1,0 +1,304 @@
+//! Reads what has landed, without a part in the writing: a connection of its own, read only, beside a running stamp.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+use serde::Serialize;
+use wire::ids::Sequence;
+
+use super::{LandingError, file, schema};
+
+/// Batches read by one query. While a query is open the database's log cannot be folded into its file, so that a slow
+/// consumer must not hold one for long.
+const CHUNK: usize = 64;
+
+/// Which batches are wanted. Times of rows are inside a batch: those are filtered by who decodes it.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Only of this tenant.
+    pub tenant: Option<String>,
+    /// Only from this gateway.
+    pub gateway: Option<String>,
+    /// Only of this route.
+    pub route: Option<String>,
+}
+
+/// A landed batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Order of landing, from 1.
+    pub id: i64,
+    /// From where.
+    pub gateway: String,
+    /// Whose.
+    pub tenant: String,
+    /// Its number in the tenant's stream.
+    pub seq: Sequence,
+    /// Its route.
+    pub route: String,
+    /// When it arrived: nanoseconds since 1970 UTC.
+    pub received: i64,
+    /// Rows in it.
+    pub rows: u32,
+    /// Its frames.
+    pub payload: Vec<u8>,
+}
+
+/// What has landed so far.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Batches landed.
+    pub batches: u64,
+    /// Rows landed.
+    pub rows: u64,
+    /// Rows given up by gateways, as their receipts say.
+    pub lost_rows: u64,
+    /// Devices that count towards the capacity.
+    pub devices: u64,
+    /// Bytes of the database.
+    pub bytes: u64,
+    /// The gateways that were here.
+    pub gateways: Vec<GatewayStatus>,
+}
+
+/// One gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GatewayStatus {
+    /// Which.
+    pub gateway: String,
+    /// Its installation, in hexadecimal.
+    pub installation: String,
+    /// When it was last seen: nanoseconds since 1970 UTC.
+    pub last_seen_ns: i64,
+    /// Its devices.
+    pub devices: u64,
+    /// Its streams.
+    pub streams: Vec<StreamStatus>,
+}
+
+/// One life of a tenant's store on a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamStatus {
+    /// Whose.
+    pub tenant: String,
+    /// Which, in hexadecimal.
+    pub stream: String,
+    /// Batches landed.
+    pub batches: u64,
+    /// Rows landed.
+    pub rows: u64,
+    /// When the last one arrived: nanoseconds since 1970 UTC.
+    pub last_received_ns: Option<i64>,
+    /// Ranges of numbers landed; gaps are still on their way.
+    pub landed: Vec<(u64, u64)>,
+    /// What was given up.
+    pub losses: Vec<Loss>,
+}
+
+/// A loss receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Loss {
+    /// First number.
+    pub first: u64,
+    /// Last number.
+    pub last: u64,
+    /// Rows lost.
+    pub rows: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// A reading connection.
+pub struct Reader {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Reader {
+    /// Opens the database in a data folder.
+    ///
+    /// # Errors
+    /// [`LandingError`], e.g. if there is none.
+    pub fn open(folder: &Path) -> Result<Self, LandingError> {
+        let path = file(folder);
+        Ok(Self { connection: schema::open_read_only(&path)?, path })
+    }
+
+    /// Calls `each` with the batches landed after `after`, in the order of landing, until it returns `false`. Returns
+    /// the last one's id, or `after`.
+    ///
+    /// # Errors
+    /// [`LandingError::Storage`], or what `each` returns.
+    pub fn batches<E: From<LandingError>>(
+        &self,
+        selection: &Selection,
+        after: i64,
+        mut each: impl FnMut(Batch) -> Result<bool, E>,
+    ) -> Result<i64, E> {
+        let mut last = after;
+        loop {
+            let (conditions, values) = selection.conditions(last);
+            let sql = format!(
+                "SELECT b.id, s.gateway, s.tenant, b.seq, b.route, b.received, b.rows, b.payload
+                 FROM batches b JOIN streams s ON s.id = b.stream WHERE {conditions} ORDER BY b.id LIMIT {CHUNK}"
+            );
+            let mut statement = self.connection.prepare_cached(&sql).map_err(|error| self.error(error))?;
+            let mut rows = statement.query(params_from_iter(values)).map_err(|error| self.error(error))?;
+            let mut taken = 0;
+            while let Some(row) = rows.next().map_err(|error| self.error(error))? {
+                let batch = batch(row).map_err(|error| self.error(error))?;
+                last = batch.id;
+                taken += 1;
+                if !each(batch)? {
+                    return Ok(last);
+                }
+            }
+            if taken < CHUNK {
+                return Ok(last);
+            }
+        }
+    }
+
+    /// The id after which the last `rows` rows of a selection are: whole batches, so at least that many.
+    ///
+    /// # Errors
+    /// [`LandingError::Storage`].
+    pub fn before_last(&self, selection: &Selection, rows: u64) -> Result<i64, LandingError> {
+        let (conditions, values) = selection.conditions(0);
+        let sql = format!(
+            "SELECT b.id, b.rows FROM batches b JOIN streams s ON s.id = b.stream WHERE {conditions} ORDER BY b.id DESC"
+        );
+        let mut statement = self.connection.prepare_cached(&sql).map_err(|error| self.error(error))?;
+        let mut found = statement.query(params_from_iter(values)).map_err(|error| self.error(error))?;
+        let mut sum = 0;
+        let mut before = None;
+        while let Some(row) = found.next().map_err(|error| self.error(error))? {
+            let id: i64 = row.get(0).map_err(|error| self.error(error))?;
+            if sum >= rows {
+                break;
+            }
+            sum += row.get::<_, u32>(1).map(u64::from).map_err(|error| self.error(error))?;
+            before = Some(id - 1);
+        }
+        // Nothing there or nothing wanted: only what lands from now on.
+        before.map_or_else(|| self.last_id(), Ok)
+    }
+
+    /// The id of the batch that landed last; 0 if there is none.
+    ///
+    /// # Errors
+    /// [`LandingError::Storage`].
+    pub fn last_id(&self) -> Result<i64, LandingError> {
+        self.connection
+            .query_row("SELECT coalesce(max(id), 0) FROM batches", [], |row| row.get(0))
+            .map_err(|error| self.error(error))
+    }
+
+    /// What has landed so far.
+    ///
+    /// # Errors
+    /// [`LandingError::Storage`].
+    pub fn status(&self) -> Result<Status, LandingError> {
+        self.read_status().map_err(|error| self.error(error))
+    }
+
+    fn read_status(&self) -> rusqlite::Result<Status> {
+        let db = &self.connection;
+        // One transaction, so that the figures fit together.
+        let _snapshot = db.unchecked_transaction()?;
+        let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).map(|count| count as u64);
+        let mut gateways = Vec::new();
+        let mut statement = db.prepare(
+            "SELECT gateway, installation, last_seen,
+                    (SELECT count(*) FROM devices d WHERE d.gateway = g.gateway) FROM gateways g ORDER BY gateway",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let gateway: String = row.get(0)?;
+            gateways.push(GatewayStatus {
+                installation: format!("{:016x}", row.get::<_, i64>(1)?),
+                last_seen_ns: row.get(2)?,
+                devices: row.get::<_, i64>(3)? as u64,
+                streams: self.streams(&gateway)?,
+                gateway,
+            });
+        }
+        Ok(Status {
+            batches: count("SELECT coalesce(sum(batches), 0) FROM streams")?,
+            rows: count("SELECT coalesce(sum(rows), 0) FROM streams")?,
+            lost_rows: count("SELECT coalesce(sum(rows), 0) FROM losses")?,
+            devices: count("SELECT count(*) FROM devices")?,
+            bytes: count("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")?,
+            gateways,
+        })
+    }
+
+    fn streams(&self, gateway: &str) -> rusqlite::Result<Vec<StreamStatus>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, tenant, stream, batches, rows, last_received FROM streams WHERE gateway = ?1 ORDER BY tenant, id",
+        )?;
+        let mut ranges =
+            self.connection.prepare_cached("SELECT first, last FROM landed WHERE stream = ?1 ORDER BY first")?;
+        let mut losses = self
+            .connection
+            .prepare_cached("SELECT first, last, rows, reason FROM losses WHERE stream = ?1 ORDER BY first")?;
+        let mut streams = Vec::new();
+        let mut rows = statement.query([gateway])?;
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            streams.push(StreamStatus {
+                tenant: row.get(1)?,
+                stream: format!("{:016x}", row.get::<_, i64>(2)?),
+                batches: row.get::<_, i64>(3)? as u64,
+                rows: row.get::<_, i64>(4)? as u64,
+                last_received_ns: row.get(5)?,
+                landed: ranges
+                    .query_map([id], |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)))?
+                    .collect::<Result<_, _>>()?,
+                losses: losses
+                    .query_map([id], |row| {
+                        Ok(Loss {
+                            first: row.get::<_, i64>(0)? as u64,
+                            last: row.get::<_, i64>(1)? as u64,
+                            rows: row.get::<_, i64>(2)? as u64,
+                            reason: row.get(3)?,
+                        })
+                    })?
+                    .collect::<Result<_, _>>()?,
+            });
+        }
+        Ok(streams)
+    }
+
+    fn error(&self, error: rusqlite::Error) -> LandingError {
+        LandingError::storage(&self.path, error)
+    }
+}
+
+impl Selection {
+    fn conditions(&self, after: i64) -> (String, Vec<Value>) {
+        let mut sql = "b.id > ?1".to_owned();
+        let mut values = vec![Value::Integer(after)];
+        for (column, wanted) in [("s.tenant", &self.tenant), ("s.gateway", &self.gateway), ("b.route", &self.route)] {
+            if let Some(wanted) = wanted {
+                values.push(Value::Text(wanted.clone()));
+                sql.push_str(&format!(" AND {column} = ?{}", values.len()));
+            }
+        }
+        (sql, values)
+    }
+}
+
+fn batch(row: &rusqlite::Row<'_>) -> rusqlite::Result<Batch> {
+    Ok(Batch {
+        id: row.get(0)?,
+        gateway: row.get(1)?,
+        tenant: row.get(2)?,
+        seq: Sequence(row.get::<_, i64>(3)? as u64),
+        route: row.get(4)?,
+        received: row.get(5)?,
+        rows: row.get(6)?,
+        payload: row.get(7)?,
+    })
+}

@@ -1,0 +1,90 @@
+//! The landing's schema, version 1.
+//!
+//! ```text
+//! gateways   gateway text, installation (64 bit), last_seen ns           who came last under which identity
+//! streams    id, gateway, tenant, stream (64 bit), batches, rows,        one life of a tenant's store on a gateway
+//!            last_received ns
+//! batches    id (order of landing), stream → streams.id, seq, route,     what landed; (stream, seq) is unique
+//!            created ns, received ns, rows, payload
+//! landed     stream, first, last                                         numbers landed, as ranges, kept compact
+//! losses     id, stream, first, last, rows, reason, received ns          receipts for what was given up
+//! devices    gateway, tenant, device, first_seen ns                      what counts towards the capacity
+//! ```
+//! `landed` is what decides whether a number has landed: it also holds the numbers of receipts, and outlives batches
+//! that are handed on. 64-bit identifiers are stored as SQLite's signed integers, bit by bit.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::LandingError;
+
+pub(super) const VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+    CREATE TABLE gateways (
+        gateway TEXT PRIMARY KEY, installation INTEGER NOT NULL, last_seen INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE streams (
+        id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, tenant TEXT NOT NULL, stream INTEGER NOT NULL,
+        batches INTEGER NOT NULL DEFAULT 0, rows INTEGER NOT NULL DEFAULT 0, last_received INTEGER,
+        UNIQUE (gateway, tenant, stream)
+    );
+    CREATE TABLE batches (
+        id INTEGER PRIMARY KEY, stream INTEGER NOT NULL, seq INTEGER NOT NULL, route TEXT NOT NULL,
+        created INTEGER NOT NULL, received INTEGER NOT NULL, rows INTEGER NOT NULL, payload BLOB NOT NULL,
+        UNIQUE (stream, seq)
+    );
+    CREATE TABLE landed (
+        stream INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (stream, first)
+    ) WITHOUT ROWID;
+    CREATE TABLE losses (
+        id INTEGER PRIMARY KEY, stream INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+        rows INTEGER NOT NULL, reason TEXT NOT NULL, received INTEGER NOT NULL
+    );
+    CREATE TABLE devices (
+        gateway TEXT NOT NULL, tenant TEXT NOT NULL, device TEXT NOT NULL, first_seen INTEGER NOT NULL,
+        PRIMARY KEY (gateway, tenant, device)
+    ) WITHOUT ROWID;
+    PRAGMA user_version = 1;
+";
+
+/// Opens or makes the database for writing.
+pub(super) fn open(path: &Path) -> Result<Connection, LandingError> {
+    let error = |error: rusqlite::Error| LandingError::storage(path, error);
+    let connection = Connection::open(path).map_err(error)?;
+    // Set before the first table is made: fewer, larger pages suit payloads of some KiB.
+    connection.pragma_update(None, "page_size", 16_384).map_err(error)?;
+    // Readers see a steady state beside the writer, and a commit is one sequential write.
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(error)?;
+    // A commit is on the disk before it is acknowledged.
+    connection.pragma_update(None, "synchronous", "FULL").map_err(error)?;
+    // In pages: the log is folded into the file at 16 MiB.
+    connection.pragma_update(None, "wal_autocheckpoint", 1_000).map_err(error)?;
+    // What remains of the log after that, in bytes.
+    connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(error)?;
+    match version(&connection).map_err(error)? {
+        0 => connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;")).map_err(error)?,
+        VERSION => {}
+        found => return Err(LandingError::Schema { path: path.to_owned(), found, known: VERSION }),
+    }
+    Ok(connection)
+}
+
+/// Opens the database for reading, also beside a running stamp.
+pub(super) fn open_read_only(path: &Path) -> Result<Connection, LandingError> {
+    if !path.exists() {
+        return Err(LandingError::Missing { path: path.to_owned() });
+    }
+    let error = |error: rusqlite::Error| LandingError::storage(path, error);
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(error)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(error)?;
+    match version(&connection).map_err(error)? {
+        VERSION => Ok(connection),
+        found => Err(LandingError::Schema { path: path.to_owned(), found, known: VERSION }),
+    }
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}

@@ -1,0 +1,456 @@
+//! The writer thread: takes what has queued, commits it as one transaction, answers.
+//!
+//! What the thread knows in memory (ranges landed, devices counted) changes only with a commit that succeeded; if one
+//! fails, all of its group are told so, and nothing of it is there.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use wire::ids::{GatewayId, InstallationId, Sequence, StreamId, TenantId};
+use wire::message::BatchRefusal;
+use wire::ranges::RangeSet;
+
+use super::devices::Devices;
+use super::{
+    Answer, Arrival, ArrivalError, Known, Landed, LandingError, Outcome, Receipt, ReplyTo, Request, StreamKey, file,
+    schema,
+};
+
+/// Most requests in one commit, so that none waits for too many others.
+const MAX_GROUP: usize = 512;
+/// Most payload bytes in one commit, but for one batch.
+const MAX_GROUP_BYTES: usize = 8 << 20;
+/// A connected gateway's `last_seen` is written this often at most, in nanoseconds.
+const SEEN_EVERY: i64 = 10_000_000_000;
+
+/// The running writer.
+pub struct Writer {
+    thread: JoinHandle<()>,
+    /// Held as long as the database is in use.
+    _lock: File,
+}
+
+impl Writer {
+    pub(super) fn start(
+        folder: &Path,
+        max_devices: u32,
+        queue: mpsc::Receiver<Request>,
+    ) -> Result<Self, LandingError> {
+        let path = file(folder);
+        std::fs::create_dir_all(folder).map_err(|error| LandingError::storage(&path, error))?;
+        let lock = lock(folder)?;
+        let connection = schema::open(&path)?;
+        let ledger = Ledger::load(&connection, max_devices).map_err(|error| LandingError::storage(&path, error))?;
+        let thread = std::thread::Builder::new()
+            .name("landing".to_owned())
+            .spawn(move || Thread { connection, ledger }.run(queue))
+            .map_err(|error| LandingError::storage(&path, error))?;
+        Ok(Self { thread, _lock: lock })
+    }
+
+    /// Waits until all that was queued is committed; every [`super::Landing`] and lane must be gone before.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("the landing's writer has panicked");
+        }
+    }
+}
+
+/// One stamp a folder: two writers would each believe their own ranges.
+fn lock(folder: &Path) -> Result<File, LandingError> {
+    let path = folder.join("landing.lock");
+    let lock = File::create(&path).map_err(|error| LandingError::storage(&path, error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(LandingError::InUse { path }),
+        Err(std::fs::TryLockError::Error(error)) => Err(LandingError::storage(&path, error)),
+    }
+}
+
+/// What is in the database, as of the last commit.
+struct Ledger {
+    streams: HashMap<StreamKey, Stream>,
+    keys: HashMap<(GatewayId, TenantId, StreamId), StreamKey>,
+    devices: Devices,
+    /// When each gateway's `last_seen` was written.
+    seen: HashMap<GatewayId, i64>,
+}
+
+struct Stream {
+    tenant: TenantId,
+    landed: RangeSet,
+}
+
+impl Ledger {
+    fn load(connection: &Connection, max_devices: u32) -> rusqlite::Result<Self> {
+        let mut ledger = Self {
+            streams: HashMap::new(),
+            keys: HashMap::new(),
+            devices: Devices::new(max_devices),
+            seen: HashMap::new(),
+        };
+        let mut statement = connection.prepare("SELECT id, gateway, tenant, stream FROM streams")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (gateway, tenant) = (row.get::<_, String>(1)?, row.get::<_, String>(2)?);
+            if let (Ok(gateway), Ok(tenant)) = (GatewayId::new(&gateway), TenantId::new(&tenant)) {
+                ledger.add_stream(StreamKey(row.get(0)?), gateway, tenant, StreamId(row.get::<_, i64>(3)? as u64));
+            }
+        }
+        let mut statement = connection.prepare("SELECT stream, first, last FROM landed")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            if let Some(stream) = ledger.streams.get_mut(&StreamKey(row.get(0)?)) {
+                stream.landed.insert_range(number(row.get(1)?), number(row.get(2)?));
+            }
+        }
+        let mut statement = connection.prepare("SELECT gateway, tenant, device FROM devices")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (gateway, tenant) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
+            if let (Ok(gateway), Ok(tenant)) = (GatewayId::new(&gateway), TenantId::new(&tenant)) {
+                ledger.devices.add(&gateway, (&tenant, &row.get::<_, String>(2)?));
+            }
+        }
+        Ok(ledger)
+    }
+
+    fn add_stream(&mut self, key: StreamKey, gateway: GatewayId, tenant: TenantId, stream: StreamId) {
+        self.streams.insert(key, Stream { tenant: tenant.clone(), landed: RangeSet::new() });
+        self.keys.insert((gateway, tenant, stream), key);
+    }
+}
+
+fn number(stored: i64) -> Sequence {
+    Sequence(stored as u64)
+}
+
+struct Thread {
+    connection: Connection,
+    ledger: Ledger,
+}
+
+impl Thread {
+    fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        let mut group = Vec::new();
+        while let Some(request) = queue.blocking_recv() {
+            let mut bytes = size(&request);
+            group.push(request);
+            while group.len() < MAX_GROUP && bytes < MAX_GROUP_BYTES {
+                let Ok(request) = queue.try_recv() else { break };
+                bytes += size(&request);
+                group.push(request);
+            }
+            self.commit(&mut group);
+        }
+        // Leaves one file and no log behind, where no reader holds it.
+        if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+            tracing::warn!(%error, "the landing's log could not be folded into its file");
+        }
+    }
+
+    fn commit(&mut self, group: &mut Vec<Request>) {
+        let mut changes = Changes::default();
+        let written = write(&mut self.connection, &mut self.ledger, group.drain(..), &mut changes);
+        if let Err(error) = &written {
+            tracing::error!(%error, "the landing could not be written");
+        }
+        changes.settle(&mut self.ledger, written.map_err(|error| error.to_string()));
+    }
+}
+
+fn size(request: &Request) -> usize {
+    match request {
+        Request::Batch(batch, ..) => batch.payload.len(),
+        _ => 0,
+    }
+}
+
+/// What a group changes, and who waits for it.
+#[derive(Default)]
+struct Changes {
+    landed: HashMap<StreamKey, Totals>,
+    devices: Vec<(GatewayId, TenantId, String)>,
+    new_streams: Vec<(StreamKey, GatewayId, TenantId, StreamId)>,
+    seen: HashMap<GatewayId, i64>,
+    answers: HashMap<u64, (mpsc::Sender<Vec<Answer>>, Vec<Answer>)>,
+    arrivals: Vec<(oneshot::Sender<Result<Vec<Known>, ArrivalError>>, Result<Vec<StreamKey>, ArrivalError>)>,
+    /// Room in the queue, given back when all is written.
+    room: Vec<OwnedSemaphorePermit>,
+}
+
+/// What a group adds to a stream.
+#[derive(Default)]
+struct Totals {
+    numbers: RangeSet,
+    batches: u64,
+    rows: u64,
+    received: i64,
+}
+
+fn write(
+    connection: &mut Connection,
+    ledger: &mut Ledger,
+    group: impl Iterator<Item = Request>,
+    changes: &mut Changes,
+) -> rusqlite::Result<()> {
+    let mut result = Ok(());
+    let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
+        Ok(transaction) => Some(transaction),
+        Err(error) => {
+            result = Err(error);
+            None
+        }
+    };
+    // Also after an error: each request is answered, and a failed one's answer becomes "failed" when they are settled.
+    for request in group {
+        let transaction = transaction.as_ref().filter(|_| result.is_ok());
+        result = result.and(take(transaction, ledger, request, changes));
+    }
+    result?;
+    let Some(transaction) = transaction else { return Ok(()) };
+    write_totals(&transaction, ledger, changes)?;
+    transaction.commit()
+}
+
+fn take(
+    transaction: Option<&Transaction<'_>>,
+    ledger: &mut Ledger,
+    request: Request,
+    changes: &mut Changes,
+) -> rusqlite::Result<()> {
+    match request {
+        Request::Arrival(arrival, reply) => {
+            let arrived = transaction.map_or(Ok(Ok(Vec::new())), |db| arrive(db, ledger, &arrival, changes));
+            let (answer, result) = match arrived {
+                Ok(answer) => (answer, Ok(())),
+                Err(error) => (Ok(Vec::new()), Err(error)),
+            };
+            changes.arrivals.push((reply, answer));
+            result
+        }
+        Request::Batch(batch, reply_to, room) => {
+            let (from, to) = (batch.seq, batch.seq);
+            let landed = transaction.map_or(Ok(Outcome::Durable), |db| land(db, ledger, &reply_to, batch, changes));
+            changes.room.push(room);
+            changes.answer(reply_to, from, to, landed)
+        }
+        Request::Receipt(receipt, reply_to) => {
+            let (from, to) = (receipt.from, receipt.to);
+            let kept = transaction.map_or(Ok(Outcome::Durable), |db| keep(db, receipt, changes));
+            changes.answer(reply_to, from, to, kept)
+        }
+        Request::Departure(gateway, now) => {
+            changes.seen.insert(gateway, now);
+            Ok(())
+        }
+    }
+}
+
+fn arrive(
+    db: &Transaction<'_>,
+    ledger: &mut Ledger,
+    arrival: &Arrival,
+    changes: &mut Changes,
+) -> rusqlite::Result<Result<Vec<StreamKey>, ArrivalError>> {
+    let Arrival { gateway, installation, hold, device_quota, streams, now } = arrival;
+    let last: Option<(i64, i64)> = db
+        .prepare_cached("SELECT installation, last_seen FROM gateways WHERE gateway = ?1")?
+        .query_row([gateway.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    if let Some((other, written)) = last
+        && other as u64 != installation.0
+    {
+        let last_seen = changes.seen.get(gateway).copied().unwrap_or(written).max(written);
+        let ago = u64::try_from(now.saturating_sub(last_seen)).unwrap_or_default();
+        let hold = u64::try_from(hold.as_nanos()).unwrap_or(u64::MAX);
+        if ago < hold {
+            return Ok(Err(ArrivalError::IdentityInUse {
+                installation: InstallationId(other as u64),
+                seconds_ago: ago / 1_000_000_000,
+                free_in: std::time::Duration::from_nanos(hold - ago),
+            }));
+        }
+    }
+    if ledger.devices.is_full() && ledger.devices.count_of(gateway) == 0 {
+        return Ok(Err(ArrivalError::Full(ledger.devices.max())));
+    }
+    ledger.devices.set_quota(gateway, *device_quota);
+    db.prepare_cached("INSERT OR REPLACE INTO gateways (gateway, installation, last_seen) VALUES (?1, ?2, ?3)")?
+        .execute(params![gateway.as_str(), installation.0 as i64, now])?;
+    let mut keys = Vec::with_capacity(streams.len());
+    for stream in streams {
+        let name = (gateway.clone(), stream.tenant.clone(), stream.stream);
+        let added = changes.new_streams.iter().find(|(_, gateway, tenant, id)| {
+            *gateway == name.0 && *tenant == name.1 && *id == name.2
+        });
+        if let Some(key) = ledger.keys.get(&name).or(added.map(|(key, ..)| key)) {
+            keys.push(*key);
+            continue;
+        }
+        db.prepare_cached("INSERT INTO streams (gateway, tenant, stream) VALUES (?1, ?2, ?3)")?.execute(params![
+            gateway.as_str(),
+            stream.tenant.as_str(),
+            stream.stream.0 as i64
+        ])?;
+        let key = StreamKey(db.last_insert_rowid());
+        changes.new_streams.push((key, name.0, name.1, name.2));
+        keys.push(key);
+    }
+    Ok(Ok(keys))
+}
+
+fn land(
+    db: &Transaction<'_>,
+    ledger: &mut Ledger,
+    reply_to: &ReplyTo,
+    batch: Landed,
+    changes: &mut Changes,
+) -> rusqlite::Result<Outcome> {
+    let Landed { stream: key, seq, route, created, received, rows, payload, devices } = batch;
+    // A lane exists only after its arrival was committed, so its streams are in the ledger.
+    let Some(stream) = ledger.streams.get(&key) else {
+        return Ok(Outcome::Refused(BatchRefusal::NotAdmitted, "the stream is not known".to_owned()));
+    };
+    let totals = changes.landed.entry(key).or_default();
+    if stream.landed.contains(seq) || totals.numbers.contains(seq) {
+        return Ok(Outcome::Durable);
+    }
+    if !devices.is_empty() {
+        let tenant = &stream.tenant;
+        let new = match ledger.devices.unknown(&reply_to.gateway, tenant, &devices) {
+            Ok(new) => new,
+            Err(text) => return Ok(Outcome::Refused(BatchRefusal::Capacity, text)),
+        };
+        let mut insert = db.prepare_cached(
+            "INSERT OR IGNORE INTO devices (gateway, tenant, device, first_seen) VALUES (?1, ?2, ?3, ?4)",
+        )?;
+        for device in new {
+            insert.execute(params![reply_to.gateway.as_str(), tenant.as_str(), device, received])?;
+            // Counted at once, for the next batch of this group; taken back if the commit fails.
+            ledger.devices.add(&reply_to.gateway, (tenant, device));
+            changes.devices.push((reply_to.gateway.clone(), tenant.clone(), device.to_owned()));
+        }
+    }
+    db.prepare_cached(
+        "INSERT INTO batches (stream, seq, route, created, received, rows, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![key.0, seq.0 as i64, route.as_str(), created, received, rows, &payload[..]])?;
+    totals.numbers.insert(seq);
+    totals.batches += 1;
+    totals.rows += u64::from(rows);
+    totals.received = received;
+    let written = ledger.seen.get(&reply_to.gateway).copied().unwrap_or_default();
+    if received > written.saturating_add(SEEN_EVERY) {
+        changes.seen.insert(reply_to.gateway.clone(), received);
+    }
+    Ok(Outcome::Durable)
+}
+
+fn keep(db: &Transaction<'_>, receipt: Receipt, changes: &mut Changes) -> rusqlite::Result<Outcome> {
+    let Receipt { stream, from, to, rows, reason, received } = receipt;
+    // The same receipt may come again after a broken connection.
+    let known = db
+        .prepare_cached("SELECT 1 FROM losses WHERE stream = ?1 AND first = ?2 AND last = ?3")?
+        .exists(params![stream.0, from.0 as i64, to.0 as i64])?;
+    if !known {
+        db.prepare_cached(
+            "INSERT INTO losses (stream, first, last, rows, reason, received) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![stream.0, from.0 as i64, to.0 as i64, rows as i64, reason, received])?;
+    }
+    changes.landed.entry(stream).or_default().numbers.insert_range(from, to);
+    Ok(Outcome::Durable)
+}
+
+/// Writes what changed in ranges, totals and sightings.
+fn write_totals(db: &Transaction<'_>, ledger: &Ledger, changes: &Changes) -> rusqlite::Result<()> {
+    for (key, totals) in changes.landed.iter().filter(|(_, totals)| !totals.numbers.is_empty()) {
+        let mut landed = ledger.streams.get(key).map(|stream| stream.landed.clone()).unwrap_or_default();
+        landed.extend(&totals.numbers);
+        // Each range that grew replaces those it swallowed.
+        let mut done = None;
+        for (from, _) in totals.numbers.iter() {
+            let at = landed.as_slice().partition_point(|range| range.1 < from);
+            let Some(&(first, last)) = landed.as_slice().get(at) else { continue };
+            if done.replace(first) == Some(first) {
+                continue;
+            }
+            db.prepare_cached("DELETE FROM landed WHERE stream = ?1 AND first BETWEEN ?2 AND ?3")?
+                .execute(params![key.0, first.0 as i64, last.0 as i64])?;
+            db.prepare_cached("INSERT INTO landed (stream, first, last) VALUES (?1, ?2, ?3)")?
+                .execute(params![key.0, first.0 as i64, last.0 as i64])?;
+        }
+        if totals.batches > 0 {
+            db.prepare_cached(
+                "UPDATE streams SET batches = batches + ?2, rows = rows + ?3, last_received = ?4 WHERE id = ?1",
+            )?
+            .execute(params![key.0, totals.batches as i64, totals.rows as i64, totals.received])?;
+        }
+    }
+    for (gateway, seen) in &changes.seen {
+        db.prepare_cached("UPDATE gateways SET last_seen = max(last_seen, ?2) WHERE gateway = ?1")?
+            .execute(params![gateway.as_str(), seen])?;
+    }
+    Ok(())
+}
+
+impl Changes {
+    fn answer(
+        &mut self,
+        reply_to: ReplyTo,
+        from: Sequence,
+        to: Sequence,
+        result: rusqlite::Result<Outcome>,
+    ) -> rusqlite::Result<()> {
+        let ReplyTo { connection, tenant, answers, .. } = reply_to;
+        let (outcome, result) = match result {
+            Ok(outcome) => (outcome, Ok(())),
+            Err(error) => (Outcome::Durable, Err(error)),
+        };
+        let (_, waiting) = self.answers.entry(connection).or_insert_with(|| (answers, Vec::new()));
+        waiting.push(Answer { tenant, from, to, outcome });
+        result
+    }
+
+    /// Takes the changes over into the ledger, or drops them, and answers everybody.
+    fn settle(self, ledger: &mut Ledger, written: Result<(), String>) {
+        if written.is_ok() {
+            for (key, gateway, tenant, stream) in self.new_streams {
+                ledger.add_stream(key, gateway, tenant, stream);
+            }
+            for (key, totals) in self.landed {
+                if let Some(stream) = ledger.streams.get_mut(&key) {
+                    stream.landed.extend(&totals.numbers);
+                }
+            }
+            ledger.seen.extend(self.seen);
+        } else {
+            for (gateway, tenant, device) in &self.devices {
+                ledger.devices.remove(gateway, (tenant, device));
+            }
+        }
+        for (reply, answer) in self.arrivals {
+            let known = |key: StreamKey| {
+                let landed = ledger.streams.get(&key).map(|stream| stream.landed.clone()).unwrap_or_default();
+                Known { key, landed }
+            };
+            let answer = match &written {
+                Ok(()) => answer.map(|keys| keys.into_iter().map(known).collect()),
+                Err(cause) => Err(ArrivalError::Storage(cause.clone())),
+            };
+            // A connection that has gone meanwhile needs no answer.
+            let _ = reply.send(answer);
+        }
+        for (answers, mut waiting) in self.answers.into_values() {
+            if let Err(cause) = &written {
+                waiting.iter_mut().for_each(|answer| answer.outcome = Outcome::Failed(cause.clone()));
+            }
+            let _ = answers.try_send(waiting);
+        }
+    }
+}

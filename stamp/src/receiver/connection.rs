@@ -1,0 +1,402 @@
+//! Drives one session: bytes in, batches to the landing, answers out.
+//!
+//! Knows no transport: it reads and writes a stream whose other end is known by the name in its certificate. Reads on
+//! only while the landing takes what was read, so a slow disk slows the gateways down and nothing piles up.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+use wire::codec;
+use wire::ids::TenantId;
+use wire::message::{
+    Admission, Batch, BatchRefusal, CloseReason, Hello, Loss, MAX_RANGES, MAX_WELCOME_RANGES, RefusalReason,
+};
+use wire::session::stamp::{Closed, Event, Session};
+
+use super::admission::{self, Allowed, Declined};
+use super::presence::Place;
+use super::{Receiver, now};
+use crate::landing::{
+    Answer, Answers, Arrival, ArrivalError, Known, Landed, Lane, LandingError, MAX_PENDING, Outcome, Receipt, StreamKey,
+};
+use crate::roster::{Entry, Roster};
+
+/// A gateway says hello within this time after its connection is there.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// At the end, what was received is landed and acknowledged within this time; what is not will be sent again.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// Unacknowledged payload bytes of a tenant: enough for 1 Gbit/s over 30 ms; what one gateway may have queued here.
+const WINDOW: u32 = 4 << 20;
+/// Bytes read at once.
+const READ_BYTES: usize = 64 << 10;
+/// What a batch may cost to decode: a payload's largest size, and room for its rows as columns.
+const LIMITS: codec::Limits = codec::Limits { frames: 4_096, rows: 1 << 18, bytes: 64 << 20 };
+/// After storage has failed: time for an operator, or for a full disk to be noticed.
+const RETURN_AFTER_STORAGE: Duration = Duration::from_secs(30);
+/// After a roster change or a full stamp the gateway asks again after this time.
+const RETRY_FULL: Duration = Duration::from_secs(300);
+/// A stamp that shuts down is expected back not before this; gateways come back spread over as much again.
+const RETURN_AFTER_SHUTDOWN: Duration = Duration::from_secs(1);
+/// Devices of one tenant that a connection remembers as landed; beyond, it forgets them all and asks the landing again.
+const MAX_REMEMBERED_DEVICES: usize = 100_000;
+
+/// Why a session ended without a word.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectionError {
+    #[error("the connection broke: {0}")]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Landing(#[from] LandingError),
+    #[error("no hello within {} s", HELLO_WITHIN.as_secs())]
+    NoHello,
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// The Common Name of its certificate.
+    pub(super) name: String,
+    pub(super) address: SocketAddr,
+}
+
+/// A connection on which no hello was heard yet.
+pub(super) struct Greeting<R, W> {
+    pub(super) receiver: Arc<Receiver>,
+    pub(super) peer: Peer,
+    pub(super) reader: R,
+    pub(super) writer: W,
+}
+
+struct Connection<R, W> {
+    receiver: Arc<Receiver>,
+    peer: Peer,
+    session: Session,
+    reader: R,
+    writer: W,
+    buffer: Vec<u8>,
+}
+
+/// What holds while a session is open.
+struct Open {
+    hello: Hello,
+    entry: Entry,
+    tenants: Vec<Option<Tenant>>,
+    lane: Lane,
+    answers: Answers,
+    /// Batches and receipts the landing has not answered.
+    pending: usize,
+    place: Place,
+    roster: watch::Receiver<Arc<Roster>>,
+    stopping: watch::Receiver<bool>,
+}
+
+struct Tenant {
+    key: StreamKey,
+    name: TenantId,
+    devices: HashSet<Box<str>>,
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Greeting<R, W> {
+    /// Speaks with the gateway until the session ends.
+    pub(super) async fn serve(self) -> Result<(), ConnectionError> {
+        let Self { receiver, peer, reader, writer } = self;
+        let session = Session::new(receiver.stamp.clone());
+        let mut connection =
+            Connection { receiver, peer, session, reader, writer, buffer: vec![0; READ_BYTES] };
+        let hello = timeout(HELLO_WITHIN, connection.hello()).await.map_err(|_| ConnectionError::NoHello)?;
+        let result = match hello? {
+            None => connection.flush().await,
+            Some(hello) => match connection.admit(hello).await {
+                Ok(open) => connection.exchange(open).await,
+                Err((declined, retry_after)) => {
+                    let Declined { reason, text } = declined;
+                    warn!(gateway = %connection.peer.name, address = %connection.peer.address, %reason, text, "gateway refused");
+                    connection.session.refuse(reason, &text, retry_after);
+                    connection.flush().await
+                }
+            },
+        };
+        // Tells the other end that nothing follows, whatever has happened.
+        let _ = connection.writer.shutdown().await;
+        result
+    }
+}
+
+impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
+    /// The hello; `None` if the session has ended before.
+    async fn hello(&mut self) -> Result<Option<Hello>, ConnectionError> {
+        loop {
+            let ended = !self.read().await?;
+            match self.session.poll_event() {
+                Some(Event::Hello(hello)) => return Ok(Some(hello)),
+                Some(Event::Closed(closed)) => {
+                    warn!(peer = %self.peer.name, address = %self.peer.address, ?closed, "no session");
+                    return Ok(None);
+                }
+                _ if ended => return Ok(None),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads once; `false` at the end of the stream.
+    async fn read(&mut self) -> Result<bool, ConnectionError> {
+        let count = self.reader.read(&mut self.buffer).await?;
+        if count == 0 {
+            self.session.receive_end();
+        }
+        self.session.receive(self.buffer.get(..count).unwrap_or_default());
+        Ok(count > 0)
+    }
+
+    async fn flush(&mut self) -> Result<(), ConnectionError> {
+        while let Some(mut bytes) = self.session.poll_transmit() {
+            self.writer.write_all_buf(&mut bytes).await?;
+        }
+        Ok(self.writer.flush().await?)
+    }
+
+    async fn admit(&mut self, hello: Hello) -> Result<Open, (Declined, Option<Duration>)> {
+        let receiver = Arc::clone(&self.receiver);
+        let stopping = receiver.stopping.clone();
+        if *stopping.borrow() {
+            let declined = Declined { reason: RefusalReason::ShuttingDown, text: "the stamp goes down".to_owned() };
+            return Err((declined, Some(return_after_shutdown(&self.peer.name))));
+        }
+        let mut roster = receiver.roster.clone();
+        let served = Arc::clone(&roster.borrow_and_update());
+        let allowed = admission::decide(&hello, &self.peer.name, &served).map_err(|declined| (declined, None))?;
+        let connection = receiver.next_connection();
+        let place = receiver.presence.claim(&hello.gateway, hello.installation, connection).map_err(|other| {
+            let text = format!("installation {other} is connected under this identity");
+            let declined = Declined { reason: RefusalReason::IdentityInUse, text };
+            (declined, Some(receiver.identity_hold))
+        })?;
+        let arrival = Arrival {
+            gateway: hello.gateway.clone(),
+            installation: hello.installation,
+            hold: receiver.identity_hold,
+            device_quota: allowed.entry.device_quota,
+            streams: allowed.streams(&hello).cloned().collect(),
+            now: now(),
+        };
+        let known = receiver.landing.arrive(arrival).await.map_err(decline)?;
+        let (lane, answers) = receiver.landing.lane(connection, hello.gateway.clone());
+        let tenants = self.welcome(&hello, &allowed, known);
+        info!(
+            gateway = %hello.gateway, address = %self.peer.address, installation = %hello.installation,
+            software = hello.software, tenants = tenants.iter().flatten().count(), "gateway connected"
+        );
+        let entry = allowed.entry;
+        Ok(Open { hello, entry, tenants, lane, answers, pending: 0, place, roster, stopping })
+    }
+
+    fn welcome(&mut self, hello: &Hello, allowed: &Allowed, known: Vec<Known>) -> Vec<Option<Tenant>> {
+        let mut known = known.into_iter();
+        let mut ranges_left = MAX_WELCOME_RANGES;
+        let mut tenants = Vec::with_capacity(hello.tenants.len());
+        let mut answers = Vec::with_capacity(hello.tenants.len());
+        for (stream, served) in hello.tenants.iter().zip(&allowed.tenants) {
+            // Streams were asked for in this order, for served tenants only.
+            match served.then(|| known.next()).flatten() {
+                Some(Known { key, landed }) => {
+                    let landed = landed.truncated(MAX_RANGES.min(ranges_left));
+                    ranges_left -= landed.len();
+                    let device_quota = allowed.entry.device_quota;
+                    answers.push(Admission::Admitted { landed, device_quota, window: WINDOW });
+                    tenants.push(Some(Tenant { key, name: stream.tenant.clone(), devices: HashSet::new() }));
+                }
+                None => {
+                    let text = format!("tenant {} of this gateway is not on this stamp's roster", stream.tenant);
+                    warn!(gateway = %hello.gateway, tenant = %stream.tenant, "tenant refused");
+                    answers.push(Admission::Refused { reason: RefusalReason::NotAssigned, text });
+                    tenants.push(None);
+                }
+            }
+        }
+        self.session.welcome(answers);
+        tenants
+    }
+
+    async fn exchange(&mut self, mut open: Open) -> Result<(), ConnectionError> {
+        let result = self.until_closed(&mut open).await;
+        let gateway = open.hello.gateway.clone();
+        match &result {
+            Ok(()) => info!(%gateway, "gateway disconnected"),
+            Err(error) => info!(%gateway, %error, "gateway lost"),
+        }
+        self.receiver.landing.depart(gateway, now()).await;
+        result
+    }
+
+    async fn until_closed(&mut self, open: &mut Open) -> Result<(), ConnectionError> {
+        loop {
+            self.take_events(open).await?;
+            self.flush().await?;
+            if self.session.is_closed() {
+                return Ok(());
+            }
+            tokio::select! {
+                answers = open.answers.recv() => self.answer(open, answers.unwrap_or_default()),
+                ended = self.reader.read(&mut self.buffer), if open.pending < MAX_PENDING => {
+                    let count = ended?;
+                    self.session.receive(self.buffer.get(..count).unwrap_or_default());
+                    if count == 0 {
+                        self.take_events(open).await?;
+                        self.session.receive_end();
+                        return self.drain(open, None).await;
+                    }
+                }
+                () = open.place.superseded.notified() => {
+                    let text = "the same installation has connected anew";
+                    return self.drain(open, Some((CloseReason::Superseded, text, None))).await;
+                }
+                _ = open.roster.changed() => {
+                    let changed = open.roster.borrow_and_update().get(&open.hello.gateway) != Some(&open.entry);
+                    if changed {
+                        let close = (CloseReason::RosterChanged, "the roster has changed", Some(Duration::ZERO));
+                        return self.drain(open, Some(close)).await;
+                    }
+                }
+                () = stops(&mut open.stopping) => {
+                    let after = return_after_shutdown(&self.peer.name);
+                    let close = (CloseReason::ShuttingDown, "the stamp goes down", Some(after));
+                    return self.drain(open, Some(close)).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for what the landing still has of this session, acknowledges it, and closes.
+    async fn drain(
+        &mut self,
+        open: &mut Open,
+        close: Option<(CloseReason, &str, Option<Duration>)>,
+    ) -> Result<(), ConnectionError> {
+        let all_answered = async {
+            while open.pending > 0 {
+                let Some(answers) = open.answers.recv().await else { break };
+                self.answer(open, answers);
+            }
+        };
+        if timeout(DRAIN_WITHIN, all_answered).await.is_err() {
+            debug!(gateway = %open.hello.gateway, pending = open.pending, "not all was landed in time");
+        }
+        if let Some((reason, text, return_after)) = close {
+            self.session.close(reason, text, return_after);
+        }
+        self.flush().await
+    }
+
+    async fn take_events(&mut self, open: &mut Open) -> Result<(), ConnectionError> {
+        while let Some(event) = self.session.poll_event() {
+            match event {
+                Event::Batch(batch) => self.land(open, batch).await?,
+                Event::Loss(loss) => keep(open, loss).await?,
+                Event::Closed(Closed::Bye(text)) => debug!(gateway = %open.hello.gateway, text, "bye"),
+                Event::Closed(Closed::Protocol(error)) => {
+                    warn!(gateway = %open.hello.gateway, %error, "the gateway broke the protocol");
+                }
+                Event::Hello(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn land(&mut self, open: &mut Open, batch: Batch) -> Result<(), ConnectionError> {
+        let Batch { tenant: index, seq, route, created, rows, payload } = batch;
+        // The session hands on batches of admitted tenants only.
+        let Some(Some(tenant)) = open.tenants.get_mut(usize::from(index.0)) else { return Ok(()) };
+        let devices = match check(&payload, rows, &tenant.devices) {
+            Ok(devices) => devices,
+            Err(text) => {
+                warn!(gateway = %open.hello.gateway, tenant = %tenant.name, %seq, text, "batch refused");
+                self.session.refuse_batch(index, seq, BatchRefusal::Undecodable, &text);
+                return Ok(());
+            }
+        };
+        if tenant.devices.len() + devices.len() > MAX_REMEMBERED_DEVICES {
+            tenant.devices.clear();
+        }
+        tenant.devices.extend(devices.iter().map(|device| device.as_str().into()));
+        let stream = tenant.key;
+        let landed = Landed { stream, seq, route, created, received: now(), rows, payload, devices };
+        open.lane.land(index, landed).await?;
+        open.pending += 1;
+        Ok(())
+    }
+
+    fn answer(&mut self, open: &mut Open, answers: Vec<Answer>) {
+        for Answer { tenant: index, from, to, outcome } in answers {
+            open.pending = open.pending.saturating_sub(1);
+            match outcome {
+                Outcome::Durable => self.session.landed(index, from, to),
+                Outcome::Refused(reason, text) => {
+                    if let Some(Some(tenant)) = open.tenants.get_mut(usize::from(index.0)) {
+                        warn!(gateway = %open.hello.gateway, tenant = %tenant.name, seq = %from, text, "batch refused");
+                        // Remembered as landed by mistake, all of them: ask the landing again.
+                        tenant.devices.clear();
+                    }
+                    self.session.refuse_batch(index, from, reason, &text);
+                }
+                Outcome::Failed(_) => {
+                    self.session.close(CloseReason::Storage, "the landing cannot be written", Some(RETURN_AFTER_STORAGE));
+                }
+            }
+        }
+    }
+}
+
+async fn stops(stopping: &mut watch::Receiver<bool>) {
+    // An error means that nobody is left who could say so: that is an end, too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+async fn keep(open: &mut Open, loss: Loss) -> Result<(), ConnectionError> {
+    let Loss { tenant: index, from, to, rows, reason } = loss;
+    let Some(Some(tenant)) = open.tenants.get(usize::from(index.0)) else { return Ok(()) };
+    warn!(gateway = %open.hello.gateway, tenant = %tenant.name, %from, %to, rows, reason, "batches lost at the gateway");
+    let receipt = Receipt { stream: tenant.key, from, to, rows, reason, received: now() };
+    open.lane.keep(index, receipt).await?;
+    open.pending += 1;
+    Ok(())
+}
+
+/// Decodes a batch, so that what is acknowledged can be read, and returns its devices that are not in `known`.
+fn check(payload: &[u8], rows: u32, known: &HashSet<Box<str>>) -> Result<Vec<String>, String> {
+    let frames = codec::decode(payload, &LIMITS).map_err(|error| error.to_string())?;
+    let found: usize = frames.iter().map(wire::frame::Frame::rows).sum();
+    if found != rows as usize {
+        return Err(format!("the batch has {found} rows, its header says {rows}"));
+    }
+    let devices = frames.into_iter().flat_map(|frame| frame.devices);
+    Ok(devices.filter(|device| !known.contains(device.as_str())).collect())
+}
+
+fn decline(error: ArrivalError) -> (Declined, Option<Duration>) {
+    let (reason, retry_after) = match &error {
+        ArrivalError::IdentityInUse { free_in, .. } => (RefusalReason::IdentityInUse, *free_in),
+        ArrivalError::Full(_) => (RefusalReason::Full, RETRY_FULL),
+        ArrivalError::Storage(_) => (RefusalReason::Storage, RETURN_AFTER_STORAGE),
+    };
+    let text = match &error {
+        // What SQLite says is for the operator's log, not for the gateway.
+        ArrivalError::Storage(_) => "the landing cannot be written".to_owned(),
+        other => other.to_string(),
+    };
+    (Declined { reason, text }, Some(retry_after))
+}
+
+/// A slot of its own for each gateway, so that they do not all come back at once.
+fn return_after_shutdown(gateway: &str) -> Duration {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    gateway.hash(&mut hasher);
+    RETURN_AFTER_SHUTDOWN + RETURN_AFTER_SHUTDOWN.mul_f64((hasher.finish() % 1_000) as f64 / 1_000.0)
+}

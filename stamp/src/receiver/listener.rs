@@ -1,0 +1,156 @@
+//! QUIC: accepts connections, finds out whose certificate is at the other end, hands their stream to a session.
+//!
+//! The only file that knows quinn. One bidirectional stream per connection, opened by the gateway.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Endpoint, IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use super::Receiver;
+use super::connection::{Greeting, Peer};
+use crate::identity::common_name;
+
+/// Gateways connected at once; one more is refused until another has gone. Each costs about 150 KiB.
+const MAX_CONNECTIONS: usize = 4_096;
+/// A silent gateway is taken for gone after this time; its own keep-alive is more frequent.
+const IDLE_MS: u32 = 30_000;
+/// Unread bytes of one connection: above the session's window, so that QUIC never limits below it.
+const RECEIVE_WINDOW: u32 = 8 << 20;
+/// Handshake, and then the gateway's stream, are there within this time.
+const STREAM_WITHIN: Duration = Duration::from_secs(10);
+/// After the session's end the gateway has read our last words, and closes, within this time.
+const CLOSED_WITHIN: Duration = Duration::from_secs(3);
+/// At the end all connections are given this time.
+const STOPPED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why nothing can be received.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address cannot be bound.
+    #[error("stamp.listen: cannot receive on {address} (UDP): {cause}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// TLS is not fit for QUIC.
+    #[error("TLS is not fit for QUIC: {0}")]
+    Tls(String),
+}
+
+/// A bound address that takes connections.
+pub struct Listener {
+    endpoint: Endpoint,
+}
+
+impl Listener {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// [`ListenError`], e.g. if the port is in use.
+    pub fn bind(address: SocketAddr, tls: rustls::ServerConfig) -> Result<Self, ListenError> {
+        let tls = QuicServerConfig::try_from(tls).map_err(|error| ListenError::Tls(error.to_string()))?;
+        let mut config = ServerConfig::with_crypto(Arc::new(tls));
+        config.transport_config(Arc::new(transport()));
+        let endpoint =
+            Endpoint::server(config, address).map_err(|cause| ListenError::Bind { address, cause })?;
+        Ok(Self { endpoint })
+    }
+
+    /// The address that is bound, with its port.
+    ///
+    /// # Errors
+    /// [`ListenError::Bind`] if the system does not tell.
+    pub fn address(&self) -> Result<SocketAddr, ListenError> {
+        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+        self.endpoint.local_addr().map_err(|cause| ListenError::Bind { address: unspecified, cause })
+    }
+
+    /// Serves connections until `stopping` becomes true, then ends them in good order.
+    pub async fn serve(self, receiver: Arc<Receiver>, mut stopping: watch::Receiver<bool>) {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                _ = stopping.wait_for(|stopping| *stopping) => break,
+                incoming = self.endpoint.accept() => match incoming {
+                    Some(incoming) if connections.len() >= MAX_CONNECTIONS => {
+                        warn!(address = %incoming.remote_address(), limit = MAX_CONNECTIONS, "too many connections");
+                        incoming.refuse();
+                    }
+                    Some(incoming) => {
+                        connections.spawn(accept(Arc::clone(&receiver), incoming));
+                    }
+                    None => break,
+                },
+                Some(ended) = connections.join_next() => report(ended),
+            }
+        }
+        let all = async {
+            while let Some(ended) = connections.join_next().await {
+                report(ended);
+            }
+        };
+        if timeout(STOPPED_WITHIN, all).await.is_err() {
+            warn!("some connections did not end in time and are cut");
+        }
+        connections.shutdown().await;
+        self.endpoint.close(VarInt::from_u32(0), b"");
+        self.endpoint.wait_idle().await;
+    }
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport.max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))));
+    transport.receive_window(VarInt::from_u32(RECEIVE_WINDOW));
+    transport.stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW));
+    // The gateway opens one stream; nothing else is spoken.
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(1));
+    transport.max_concurrent_uni_streams(VarInt::from_u32(0));
+    transport.datagram_receive_buffer_size(None);
+    transport
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection's task has panicked");
+    }
+}
+
+async fn accept(receiver: Arc<Receiver>, incoming: Incoming) {
+    let address = incoming.remote_address();
+    let connection = match timeout(STREAM_WITHIN, incoming).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return info!(%address, %error, "handshake failed"),
+        Err(_) => return info!(%address, "handshake takes too long"),
+    };
+    let certificates = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let name = certificates.as_ref().and_then(|chain| chain.first()).and_then(common_name);
+    let Some(name) = name else {
+        warn!(%address, "the certificate has no Common Name");
+        return connection.close(VarInt::from_u32(1), b"certificate without a Common Name");
+    };
+    let (writer, reader) = match timeout(STREAM_WITHIN, connection.accept_bi()).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return debug!(%address, %error, "no stream"),
+        Err(_) => return connection.close(VarInt::from_u32(1), b"no stream"),
+    };
+    let greeting = Greeting { receiver, peer: Peer { name, address }, reader, writer };
+    if let Err(error) = greeting.serve().await {
+        debug!(%address, %error, "session ended");
+    }
+    // The stream's end is on its way; the gateway closes when it has read it.
+    let _ = timeout(CLOSED_WITHIN, connection.closed()).await;
+    connection.close(VarInt::from_u32(0), b"");
+}
