@@ -118,7 +118,10 @@ pub fn run(options: &Options) -> Result<Outcome> {
 impl Stage {
     fn open(seed: u64) -> Result<Self> {
         let world = World::create()?;
-        let tenants = vec![("acme".into(), world::alarm_chain("acme")), ("globex".into(), world::deadband_chain("globex"))];
+        let tenants = vec![
+            ("acme".into(), world::alarm_chain("acme")),
+            ("globex".into(), world::deadband_chain("globex")),
+        ];
         let mut stamp = world.stamp("demo-stamp", &[("demo-gateway", &["acme", "globex"])])?;
         let mut gateway = world.gateway("demo-gateway", &Setup { tenants, ..Setup::default() }, &stamp)?;
         stamp.start()?;
@@ -168,7 +171,8 @@ impl Stage {
     /// Takes the figures and shows them when it is time.
     fn look(&mut self) -> Result<()> {
         let status = self.gateway.status()?;
-        let sum = |of: fn(&host::admin::status::TenantStatus) -> u64| status.tenants.iter().map(of).sum::<u64>();
+        let sum =
+            |of: fn(&host::admin::status::TenantStatus) -> u64| status.tenants.iter().map(of).sum::<u64>();
         self.landed = sum(|tenant| tenant.landed_rows);
         self.backlog = sum(|tenant| tenant.outbox.rows);
         self.repetitions = sum(|tenant| tenant.duplicates);

@@ -86,9 +86,16 @@ impl Gateway {
         let mut text = String::new();
         writeln!(text, "[gateway]\nid = {:?}\ndata_dir = {:?}", self.id, self.data_dir)?;
         writeln!(text, "plugins_dir = {:?}\n{}", plugins_dir()?, setup.gateway)?;
-        writeln!(text, "\n[[source]]\nname = \"floor\"\nkind = \"mqtt-listener\"\nlisten = \"{}\"", self.mqtt)?;
+        writeln!(
+            text,
+            "\n[[source]]\nname = \"floor\"\nkind = \"mqtt-listener\"\nlisten = \"{}\"",
+            self.mqtt
+        )?;
         writeln!(text, "{}", setup.listener)?;
-        writeln!(text, "[[source.topic]]\nfilter = \"site/{{tenant}}/{{device}}/telemetry\"\nformat = \"json\"")?;
+        writeln!(
+            text,
+            "[[source.topic]]\nfilter = \"site/{{tenant}}/{{device}}/telemetry\"\nformat = \"json\""
+        )?;
         writeln!(text, "time = {{ field = \"ts\", unit = \"ms\" }}\nprofile = \"machine\"")?;
         writeln!(text, "\n{}", setup.more)?;
         for (tenant, chain) in &setup.tenants {
@@ -171,7 +178,11 @@ impl Gateway {
     /// When it does not run, or does not know the tenant.
     pub fn tenant(&self, name: &str) -> Result<TenantStatus> {
         let status = self.status()?;
-        status.tenants.into_iter().find(|tenant| tenant.name == name).with_context(|| format!("no tenant {name}"))
+        status
+            .tenants
+            .into_iter()
+            .find(|tenant| tenant.name == name)
+            .with_context(|| format!("no tenant {name}"))
     }
 
     /// Waits until everything it holds has landed.
@@ -183,7 +194,11 @@ impl Gateway {
         let drained = wait_until("the outboxes are empty", within, || {
             let status = self.status()?;
             let waiting = status.tenants.iter().map(|tenant| tenant.outbox);
-            last = format!("{} {:?}", status.uplink.state, status.uplink.links.first().and_then(|link| link.cause.clone()));
+            last = format!(
+                "{} {:?}",
+                status.uplink.state,
+                status.uplink.links.first().and_then(|link| link.cause.clone())
+            );
             Ok(waiting.fold(0, |sum, outbox| sum + outbox.batches + outbox.receipts) == 0)
         });
         drained.with_context(|| format!("uplink {last}\n{}", self.log()))

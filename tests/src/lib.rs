@@ -15,8 +15,11 @@
 pub mod bench;
 pub mod broker;
 pub mod client;
+pub mod demo;
 pub mod gateway;
 pub mod load;
 pub mod oracle;
 pub mod pki;
 pub mod process;
+pub mod stamp;
+pub mod world;

@@ -4,7 +4,7 @@
 //! serves a whole installation. Not for production: the authority's key lies beside the certificates.
 //!
 //! ```text
-//! DIR/ca.crt  ca.key  stamp.crt  stamp.key  mqtt.crt  mqtt.key  gateway-<id>.crt/.key  device-<user>.crt/.key
+//! DIR/ca.crt  ca.key  stamp.crt  stamp.key  mqtt.crt  mqtt.key  gateway[-<id>].crt/.key  device-<user>.crt/.key
 //! ```
 
 use std::fs;
@@ -71,6 +71,14 @@ impl Pki {
     /// When it cannot be written.
     pub fn gateway(&self, id: &str) -> Result<Identity> {
         self.issue(&format!("gateway-{id}"), id, &[])
+    }
+
+    /// A gateway's certificate under another file name, as the README has it for a single gateway.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn gateway_as(&self, file: &str, id: &str) -> Result<Identity> {
+        self.issue(file, id, &[])
     }
 
     /// A device's certificate: its common name is the MQTT user.

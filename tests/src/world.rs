@@ -111,5 +111,7 @@ fn in_range(tenant: &str) -> String {
 }
 
 fn tag(tenant: &str) -> String {
-    format!("[[tenant.{tenant}.step]]\nuse = \"builtin:tag\"\nwith = {{ column = \"plant\", value = {tenant:?} }}\n")
+    format!(
+        "[[tenant.{tenant}.step]]\nuse = \"builtin:tag\"\nwith = {{ column = \"plant\", value = {tenant:?} }}\n"
+    )
 }

@@ -1,10 +1,13 @@
 //! The benches: each stage alone in this process, then the whole path with real processes, always beside the limit
 //! measured in the same run. Read ratios: the machine is shared and noisy.
 
+pub mod bare;
 pub mod limits;
 pub mod measure;
+pub mod path;
 pub mod report;
 pub mod stages;
+pub mod transport;
 
 use anyhow::Result;
 use report::Bench;
@@ -18,7 +21,9 @@ pub fn run(only: Option<&str>) -> Result<Bench> {
     let dir = tempfile::Builder::new().prefix("sluice-bench-").tempdir()?;
     let selected = |name: &str| only.is_none_or(|only| name.contains(only));
     if selected("stages") {
-        stages::run(&mut bench, dir.path())?;
+        let batch = stages::run(&mut bench, dir.path())?;
+        transport::run(&mut bench, dir.path(), &batch)?;
     }
+    path::run(&mut bench, selected)?;
     Ok(bench)
 }

@@ -41,16 +41,17 @@ struct Sent {
     payload: Vec<u8>,
 }
 
-/// Runs all stages that the name selects.
+/// Runs all of them; returns the workload's batch, encoded.
 ///
 /// # Errors
 /// When a stage fails.
-pub fn run(bench: &mut Bench, dir: &Path) -> Result<()> {
+pub fn run(bench: &mut Bench, dir: &Path) -> Result<Bytes> {
     let messages = messages();
     let frame = parse(bench, &messages)?;
     let frame = steps(bench, dir, frame)?;
     let batch = encode(bench, &frame)?;
-    store(bench, dir, &batch)
+    store(bench, dir, &batch)?;
+    Ok(batch)
 }
 
 fn messages() -> Vec<Sent> {
@@ -75,20 +76,28 @@ fn parse(bench: &mut Bench, messages: &[Sent]) -> Result<Frame> {
     let rules: Arc<[Rule]> = Arc::from(vec![Rule::from(&topic()?)]);
     let mut gatherer: Gatherer<u64> =
         Gatherer::new("bench".into(), rules, vec![(acme, sender)], gather, Box::new(|_, _| Box::new(Nobody)));
-    let targets: Vec<Target> =
-        messages.iter().map(|sent| gatherer.resolve(&sent.topic)).collect::<Result<_, _>>().context("a topic")?;
+    let targets: Vec<Target> = messages
+        .iter()
+        .map(|sent| gatherer.resolve(&sent.topic))
+        .collect::<Result<_, _>>()
+        .context("a topic")?;
     let mut last = None;
     let mut wrong = 0;
     let rate = repeat(TIME, || {
         for (sent, target) in messages.iter().zip(&targets) {
-            let message =
-                Message { topic: &sent.topic, payload: &sent.payload, arrived: ARRIVED, repeats: Repeats::Maybe };
+            let message = Message {
+                topic: &sent.topic,
+                payload: &sent.payload,
+                arrived: ARRIVED,
+                repeats: Repeats::Maybe,
+            };
             wrong += usize::from(gatherer.push(*target, &message, Some(1)).is_err());
         }
         gatherer.flush_tenant(0);
         last = lane.try_recv().ok();
     });
-    let frame = last.and_then(|intake| intake.decoded.into_iter().next()).context("nothing was gathered")?.frame;
+    let frame =
+        last.and_then(|intake| intake.decoded.into_iter().next()).context("nothing was gathered")?.frame;
     ensure!(wrong == 0 && frame.rows() == ROWS, "{wrong} messages were refused, {} rows", frame.rows());
     let bytes: usize = messages.iter().map(|sent| sent.payload.len()).sum();
     bench.line(
@@ -123,14 +132,22 @@ fn topic() -> Result<Topic> {
 fn steps(bench: &mut Bench, dir: &Path, frame: Frame) -> Result<Frame> {
     let engine = Engine::new(EngineConfig::new(dir.join("cache")))?;
     let mut chain = vec![
-        step(&engine, "linear", r#"{"column":"temperature_c","into":"temperature_f","scale":1.8,"offset":32.0,"resolution":0.001}"#)?,
+        step(
+            &engine,
+            "linear",
+            r#"{"column":"temperature_c","into":"temperature_f","scale":1.8,"offset":32.0,"resolution":0.001}"#,
+        )?,
         step(&engine, "range", r#"{"column":"temperature_c","min":-40.0,"max":125.0}"#)?,
         step(&engine, "tag", r#"{"column":"plant","value":"acme"}"#)?,
     ];
     let context = CallContext { now: ARRIVED, ..CallContext::default() };
     let frames = [frame];
     let mut failed = None;
-    let mut linear = step(&engine, "linear", r#"{"column":"temperature_c","into":"temperature_c","scale":1.8,"offset":32.0}"#)?;
+    let mut linear = step(
+        &engine,
+        "linear",
+        r#"{"column":"temperature_c","into":"temperature_c","scale":1.8,"offset":32.0}"#,
+    )?;
     let rate = repeat(TIME, || {
         failed = failed.take().or(linear.process(&frames, &context).err());
     });
@@ -138,7 +155,11 @@ fn steps(bench: &mut Bench, dir: &Path, frame: Frame) -> Result<Frame> {
     bench.line(
         Line::new("plugin call: builtin:linear", "rows", rate.times(ROWS as f64))
             .limit("a native loop over the column", limit)
-            .note(format!("{:.1} µs a call of {ROWS} rows × {} columns", rate.cpu_per_million() , frames[0].columns.len())),
+            .note(format!(
+                "{:.1} µs a call of {ROWS} rows × {} columns",
+                rate.cpu_per_million(),
+                frames[0].columns.len()
+            )),
     );
     let mut out = None;
     let rate = repeat(TIME, || {
@@ -154,7 +175,10 @@ fn steps(bench: &mut Bench, dir: &Path, frame: Frame) -> Result<Frame> {
     if let Some(fault) = failed {
         return Err(fault).context("a plugin call");
     }
-    bench.line(Line::new("plugin chain: linear, range, tag", "rows", rate.times(ROWS as f64)).limit("a native loop over the column", limit));
+    bench.line(
+        Line::new("plugin chain: linear, range, tag", "rows", rate.times(ROWS as f64))
+            .limit("a native loop over the column", limit),
+    );
     out.and_then(|frames| frames.into_iter().next()).context("the chain emitted nothing")
 }
 

@@ -9,12 +9,18 @@ struct Arguments {
     /// Print the results as one JSON object on the last line.
     #[arg(long)]
     json: bool,
-    /// Only what has this in its name: `stages`, `qos0`, `qos1`, `rate`, `latency`.
+    /// Only what has this in its name: `stages`, `qos0`, `qos1`, `full`, `latency`, `outage`.
     only: Option<String>,
+    /// Be the bare listener: for the bench itself.
+    #[arg(long, hide = true)]
+    bare_listener: bool,
 }
 
 fn main() -> Result<()> {
-    let Arguments { json, only } = Arguments::parse();
+    let Arguments { json, only, bare_listener } = Arguments::parse();
+    if bare_listener {
+        return e2e::bench::bare::serve();
+    }
     let bench = e2e::bench::run(only.as_deref())?;
     if json {
         println!("{}", serde_json::to_string(&bench)?);

@@ -12,8 +12,9 @@ struct Options {
     /// Folder to write; created when missing, certificates in it are replaced.
     #[arg(long, default_value = "pki")]
     out: PathBuf,
-    /// Gateway ids to make a certificate for (the common name is the id). May be repeated.
-    #[arg(long, default_values_t = ["gateway-1".to_owned()])]
+    /// Gateway ids to make a certificate for (the common name is the id). May be repeated: the first one's is
+    /// `gateway.crt`, the others' are `gateway-<id>.crt`.
+    #[arg(long, default_values_t = ["plant7-line2".to_owned()])]
     gateway: Vec<String>,
     /// MQTT users to make a client certificate for. May be repeated.
     #[arg(long)]
@@ -27,8 +28,9 @@ fn main() -> Result<()> {
     show("trust (both sides)", &pki.trust());
     show("stamp", &pki.server("stamp")?.certificate);
     show("MQTT listener with TLS", &pki.server("mqtt")?.certificate);
-    for id in &options.gateway {
-        show(&format!("gateway {id}"), &pki.gateway(id)?.certificate);
+    for (at, id) in options.gateway.iter().enumerate() {
+        let identity = if at == 0 { pki.gateway_as("gateway", id)? } else { pki.gateway(id)? };
+        show(&format!("gateway {id}"), &identity.certificate);
     }
     for user in &options.device {
         show(&format!("device {user}"), &pki.device(user)?.certificate);

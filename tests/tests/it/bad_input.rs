@@ -9,12 +9,17 @@ use e2e::world::workload_chain;
 use crate::site::{PATIENCE, Site};
 
 fn connect(site: &Site, version: u8) -> Client {
-    Client::connect(site.gateway.mqtt, &Connect { version, client: "tester", clean: true, ..Connect::default() }).unwrap()
+    Client::connect(
+        site.gateway.mqtt,
+        &Connect { version, client: "tester", clean: true, ..Connect::default() },
+    )
+    .unwrap()
 }
 
 /// A good message, to see that the gateway goes on.
 fn good(seq: u32) -> Vec<u8> {
-    format!(r#"{{"ts":{},"seq":{seq},"temperature_c":20.5}}"#, 1_760_000_000_000_u64 + u64::from(seq)).into_bytes()
+    format!(r#"{{"ts":{},"seq":{seq},"temperature_c":20.5}}"#, 1_760_000_000_000_u64 + u64::from(seq))
+        .into_bytes()
 }
 
 #[test]
@@ -47,7 +52,9 @@ fn what_is_no_row_becomes_a_dead_letter_and_is_acknowledged() {
 #[test]
 fn a_time_in_the_far_past_is_a_time() {
     let mut site = Site::start(&["acme"]);
-    connect(&site, 4).publish("site/acme/p1/telemetry", 1, br#"{"ts":86400000,"seq":1,"temperature_c":20.0}"#).unwrap();
+    connect(&site, 4)
+        .publish("site/acme/p1/telemetry", 1, br#"{"ts":86400000,"seq":1,"temperature_c":20.0}"#)
+        .unwrap();
     site.drain();
     assert_eq!(site.stamp.landed().unwrap().next().unwrap().unwrap().time, 86_400_000_000_000);
 }
@@ -58,7 +65,8 @@ fn a_column_that_changes_its_type_lands_as_it_came() {
     let mut device = connect(&site, 4);
     let versions = ["1480", "\"fast\"", "true", "9007199254740993", "1480.5"];
     for (seq, rpm) in versions.iter().enumerate() {
-        let payload = format!(r#"{{"ts":{},"seq":{seq},"temperature_c":20.0,"rpm":{rpm}}}"#, 1_760_000_000_000 + seq);
+        let payload =
+            format!(r#"{{"ts":{},"seq":{seq},"temperature_c":20.0,"rpm":{rpm}}}"#, 1_760_000_000_000 + seq);
         device.publish("site/acme/p1/telemetry", 1, payload.as_bytes()).unwrap();
     }
     site.drain();
@@ -80,7 +88,8 @@ fn an_unknown_tenant_or_topic_is_acknowledged_counted_and_kept() {
     assert!(new.publish("elsewhere", 1, &good(5)).unwrap() >= 0x80);
     assert!(new.publish("site/acme/p1/telemetry", 1, &good(6)).unwrap() < 0x80);
     site.wait_accepted(2);
-    wait_until("the strays are counted", PATIENCE, || Ok(site.gateway.status()?.unrouted.messages == 4)).unwrap();
+    wait_until("the strays are counted", PATIENCE, || Ok(site.gateway.status()?.sources[0].unrouted == 4))
+        .unwrap();
     assert_eq!(site.gateway.status().unwrap().unrouted.kept, 4);
 }
 
@@ -127,15 +136,14 @@ fn a_wrong_password_and_a_foreign_tenant_are_turned_away() {
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("secret");
     std::fs::write(&secret, "right\n").unwrap();
-    let listener = format!(
-        "[[source.user]]\nname = \"floor\"\npassword = {{ file = {secret:?} }}\ntenant = \"acme\"\n"
-    );
-    let tenants =
-        ["acme", "globex"].map(|tenant| (tenant.to_owned(), workload_chain(tenant))).to_vec();
+    let listener =
+        format!("[[source.user]]\nname = \"floor\"\npassword = {{ file = {secret:?} }}\ntenant = \"acme\"\n");
+    let tenants = ["acme", "globex"].map(|tenant| (tenant.to_owned(), workload_chain(tenant))).to_vec();
     let mut site = Site::start_with(&Setup { tenants, listener, ..Setup::default() });
     let login = |version, login| Connect { version, client: "tester", clean: true, login };
     for (version, code) in [(4, "0x04"), (5, "0x86")] {
-        let wrong = Client::connect(site.gateway.mqtt, &login(version, Some(("floor", "wrong")))).err().unwrap();
+        let wrong =
+            Client::connect(site.gateway.mqtt, &login(version, Some(("floor", "wrong")))).err().unwrap();
         assert!(wrong.to_string().contains(code) || wrong.to_string().contains("0x05"), "{wrong}");
         let unknown = Client::connect(site.gateway.mqtt, &login(version, Some(("nobody", "right"))));
         assert!(unknown.is_err());

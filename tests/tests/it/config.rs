@@ -13,7 +13,8 @@ fn check(change: impl Fn(&str) -> String) -> (String, bool) {
     let changed = change(&text);
     std::fs::write(&site.gateway.config, &changed).unwrap();
     let output = site.gateway.cli("check", &[]).unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (said, output.status.success())
 }
 
@@ -31,7 +32,8 @@ fn a_good_configuration_passes() {
 #[test]
 fn an_unknown_key_is_named_with_its_line() {
     let mut line = 0;
-    let marked = |text: &str| text.replace("kind = \"mqtt-listener\"", "kind = \"mqtt-listener\"\ncolour = \"red\"");
+    let marked =
+        |text: &str| text.replace("kind = \"mqtt-listener\"", "kind = \"mqtt-listener\"\ncolour = \"red\"");
     let (said, passed) = check(|text| {
         let changed = marked(text);
         assert!(line_of(&changed, "colour") > 1);

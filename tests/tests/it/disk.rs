@@ -17,13 +17,15 @@ impl SmallDisk {
     fn mount(at: &Path, mib: u32) -> Self {
         std::fs::create_dir_all(at).unwrap();
         let options = format!("size={mib}m");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).status().unwrap();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).status().unwrap();
         assert!(mount.success(), "this test mounts a small tmpfs and needs to be root");
         Self(at.to_owned())
     }
 
     fn remount(&self, options: &str) {
-        let mount = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap();
+        let mount =
+            Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap();
         assert!(mount.success());
     }
 }

@@ -72,9 +72,13 @@ fn a_tenant_that_is_not_on_the_roster_waits_while_the_others_land() {
     let site = Site::create(&setup(&["acme"]));
     let mut stamp = site.stamp;
     stamp.start().unwrap();
-    let mut gateway =
-        Gateway::create(site.world.path(), "edge-1", &setup(&["acme", "globex"]), &site.world.upstream(&stamp, site.world.pki.gateway("edge-1").unwrap()))
-            .unwrap();
+    let mut gateway = Gateway::create(
+        site.world.path(),
+        "edge-1",
+        &setup(&["acme", "globex"]),
+        &site.world.upstream(&stamp, site.world.pki.gateway("edge-1").unwrap()),
+    )
+    .unwrap();
     gateway.start().unwrap();
     let mut all = plan(gateway.mqtt, vec![Fleet::new("acme", 2, 1), Fleet::new("globex", 2, 1)], 1_000.0);
     all.each = Some(100);
@@ -85,7 +89,8 @@ fn a_tenant_that_is_not_on_the_roster_waits_while_the_others_land() {
     })
     .unwrap();
     let status = gateway.status().unwrap();
-    let refused = status.uplink.links[0].tenants.iter().find(|tenant| tenant.tenant.as_str() == "globex").unwrap();
+    let refused =
+        status.uplink.links[0].tenants.iter().find(|tenant| tenant.tenant.as_str() == "globex").unwrap();
     assert!(!refused.admitted && refused.refused.is_some(), "{refused:?}");
     assert!(gateway.tenant("globex").unwrap().outbox.rows > 100);
     assert!(stamp.rows().unwrap().iter().all(|row| row["tenant"] == "acme"));

@@ -7,5 +7,14 @@
     reason = "test code: a panic is a failed test"
 )]
 
+mod bad_input;
+mod config;
+mod disk;
 mod generator;
+mod identity;
+mod main_path;
+mod outage;
+mod site;
+mod subscription;
 mod tidy;
+mod tls;

@@ -10,7 +10,9 @@ use crate::site::{Site, plan};
 #[test]
 fn a_message_becomes_a_row_with_what_its_tenants_plugins_made_of_it() {
     let mut site = Site::start(&["acme", "globex"]);
-    let mut device = Client::connect(site.gateway.mqtt, &Connect { version: 4, client: "p1", ..Connect::default() }).unwrap();
+    let mut device =
+        Client::connect(site.gateway.mqtt, &Connect { version: 4, client: "p1", ..Connect::default() })
+            .unwrap();
     let payload = br#"{"ts":1760000000123,"seq":1,"temperature_c":21.53,"pressure_kpa":101.3,"rpm":1480,"state":"RUN"}"#;
     device.publish("site/acme/pump-1/telemetry", 1, payload).unwrap();
     site.drain();
@@ -21,7 +23,10 @@ fn a_message_becomes_a_row_with_what_its_tenants_plugins_made_of_it() {
     assert_eq!((text("tenant"), text("gateway"), text("device")), ("acme", "edge-1", "pump-1"));
     assert_eq!(row["temperature_c"], 21.53);
     assert_eq!(row["temperature_f"], 70.754);
-    assert_eq!((&row["pressure_kpa"], &row["rpm"], &row["state"]), (&101.3.into(), &1480.0.into(), &"RUN".into()));
+    assert_eq!(
+        (&row["pressure_kpa"], &row["rpm"], &row["state"]),
+        (&101.3.into(), &1480.0.into(), &"RUN".into())
+    );
 }
 
 #[test]
@@ -37,20 +42,31 @@ fn every_quality_of_service_lands_once_and_what_is_out_of_range_does_not() {
     let in_range = ledger.entries().filter(|(_, entry)| oracle::in_range(entry)).count() as u64;
     assert_eq!(account.landed, in_range, "{account:#?}");
     assert!(account.filtered > 30, "{account:#?}");
-    let filtered: u64 = ["acme", "globex"].map(|tenant| site.gateway.tenant(tenant).unwrap().filtered_rows).iter().sum();
+    let filtered: u64 =
+        ["acme", "globex"].map(|tenant| site.gateway.tenant(tenant).unwrap().filtered_rows).iter().sum();
     assert_eq!(filtered, account.sent - in_range);
 }
 
 #[test]
 fn tenants_may_send_at_qos_2_and_their_packet_identifiers_are_free_again() {
     let mut site = Site::start(&["acme"]);
-    let mut device = Client::connect(site.gateway.mqtt, &Connect { version: 4, client: "p2", ..Connect::default() }).unwrap();
+    let mut device =
+        Client::connect(site.gateway.mqtt, &Connect { version: 4, client: "p2", ..Connect::default() })
+            .unwrap();
     for seq in 1..=20 {
         let payload = format!(r#"{{"ts":{},"seq":{seq},"temperature_c":20.0}}"#, 1_760_000_000_000_i64 + seq);
         device.publish("site/acme/p2/telemetry", 2, payload.as_bytes()).unwrap();
     }
     // The same identifier again, released in between: another message.
-    device.send_as(1, "site/acme/p2/telemetry", 2, false, br#"{"ts":1760000009999,"seq":21,"temperature_c":20.0}"#).unwrap();
+    device
+        .send_as(
+            1,
+            "site/acme/p2/telemetry",
+            2,
+            false,
+            br#"{"ts":1760000009999,"seq":21,"temperature_c":20.0}"#,
+        )
+        .unwrap();
     assert!(matches!(device.answer().unwrap(), e2e::load::mqtt::Answer::Pubrec { packet: 1, .. }));
     site.drain();
     assert_eq!(site.rows().len(), 21);

@@ -33,7 +33,8 @@ fn a_killed_stamp_costs_nothing() {
 
 /// Kills the gateway again and again under load.
 fn killed_gateway(qos: u8) {
-    let chains = vec![("acme".to_owned(), alarm_chain("acme")), ("globex".to_owned(), workload_chain("globex"))];
+    let chains =
+        vec![("acme".to_owned(), alarm_chain("acme")), ("globex".to_owned(), workload_chain("globex"))];
     let mut site = Site::start_with(&Setup { tenants: chains, ..Setup::default() });
     site.rules.insert("acme".into(), ALARM_RULES);
     let fleets = vec![Fleet::new("acme", 10, qos), Fleet::new("globex", 10, qos)];

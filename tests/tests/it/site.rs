@@ -12,26 +12,26 @@ use e2e::stamp::Stamp;
 use e2e::world::{World, workload_chain};
 
 /// Longest wait for any state.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A stamp `stamp-1` and a gateway `edge-1`.
-pub struct Site {
-    pub gateway: Gateway,
-    pub stamp: Stamp,
-    pub world: World,
+pub(crate) struct Site {
+    pub(crate) gateway: Gateway,
+    pub(crate) stamp: Stamp,
+    pub(crate) world: World,
     /// What chains do beyond the range filter, by tenant.
-    pub rules: HashMap<String, Rules>,
+    pub(crate) rules: HashMap<String, Rules>,
 }
 
 impl Site {
     /// Starts both, every tenant with the workload's chain.
-    pub fn start(tenants: &[&str]) -> Self {
+    pub(crate) fn start(tenants: &[&str]) -> Self {
         let chains = tenants.iter().map(|tenant| ((*tenant).to_owned(), workload_chain(tenant))).collect();
         Self::start_with(&Setup { tenants: chains, ..Setup::default() })
     }
 
     /// Starts both.
-    pub fn start_with(setup: &Setup) -> Self {
+    pub(crate) fn start_with(setup: &Setup) -> Self {
         let mut site = Self::create(setup);
         site.stamp.start().unwrap();
         site.gateway.start().unwrap();
@@ -39,7 +39,7 @@ impl Site {
     }
 
     /// Starts nothing.
-    pub fn create(setup: &Setup) -> Self {
+    pub(crate) fn create(setup: &Setup) -> Self {
         let world = World::create().unwrap();
         let tenants: Vec<&str> = setup.tenants.iter().map(|(tenant, _)| tenant.as_str()).collect();
         let stamp = world.stamp("stamp-1", &[("edge-1", &tenants)]).unwrap();
@@ -48,7 +48,7 @@ impl Site {
     }
 
     /// Waits until the gateway has taken that many rows of all tenants.
-    pub fn wait_accepted(&self, rows: u64) {
+    pub(crate) fn wait_accepted(&self, rows: u64) {
         let accepted = || {
             let status = self.gateway.status()?;
             Ok(status.tenants.iter().map(|tenant| tenant.accepted_rows).sum::<u64>() >= rows)
@@ -57,17 +57,17 @@ impl Site {
     }
 
     /// Waits until everything the gateway holds has landed.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         self.gateway.drain(PATIENCE).unwrap();
     }
 
     /// Every row that landed, as the stamp exports it.
-    pub fn rows(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn rows(&self) -> Vec<serde_json::Value> {
         self.stamp.rows().unwrap()
     }
 
     /// Drains, and checks that every promise was kept.
-    pub fn settle(&mut self, ledger: &e2e::load::Ledger) -> Account {
+    pub(crate) fn settle(&mut self, ledger: &e2e::load::Ledger) -> Account {
         self.drain();
         let rules = |tenant: &str| self.rules.get(tenant).copied().unwrap_or_default();
         let account = oracle::settle(ledger, rules, self.stamp.landed().unwrap()).unwrap();
@@ -77,7 +77,7 @@ impl Site {
 }
 
 /// A plan with the seed printed, so that a failure can be played again.
-pub fn plan(address: SocketAddr, fleets: Vec<Fleet>, rate: f64) -> Plan {
+pub(crate) fn plan(address: SocketAddr, fleets: Vec<Fleet>, rate: f64) -> Plan {
     let seed = std::process::id().into();
     println!("seed {seed}");
     Plan { address, fleets, rate: Some(rate), each: None, window: 32, seed }

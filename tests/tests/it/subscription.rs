@@ -43,7 +43,8 @@ fn what_a_broker_accepted_lands_once_though_gateway_and_broker_restart() {
     let mut all = plan(broker.address, vec![Fleet::new("acme", 10, 1)], 2_000.0);
     all.each = Some(500);
     let load = Load::start(all).unwrap();
-    let past = |messages| wait_until("the load goes on", PATIENCE, || Ok(load.accepted() >= messages)).unwrap();
+    let past =
+        |messages| wait_until("the load goes on", PATIENCE, || Ok(load.accepted() >= messages)).unwrap();
     past(1_000);
     site.gateway.kill().unwrap();
     past(2_000);
@@ -51,7 +52,10 @@ fn what_a_broker_accepted_lands_once_though_gateway_and_broker_restart() {
     past(3_000);
     broker.restart().unwrap();
     let ledger = load.wait().unwrap();
-    let accepted = || Ok(site.gateway.tenant("acme")?.accepted_rows - site.gateway.tenant("acme")?.duplicates);
-    wait_until("everything came through", PATIENCE, || Ok(accepted()? >= 5_000)).unwrap();
+    wait_until("everything came through", PATIENCE, || {
+        let tenant = site.gateway.tenant("acme")?;
+        Ok(tenant.accepted_rows - tenant.duplicates >= 5_000)
+    })
+    .unwrap();
     site.settle(&ledger);
 }

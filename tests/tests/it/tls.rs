@@ -34,11 +34,17 @@ fn a_device_with_a_certificate_publishes_over_tls_and_one_without_does_not() {
     wait_until("the TLS listener is there", PATIENCE, || Ok(TcpStream::connect(address).is_ok())).unwrap();
     let connect = Connect { version: 5, client: "tls", clean: true, login: None };
     let trust = pki.trust();
-    let mut client = Client::connect_tls(address, &connect, &Tls { trust: &trust, identity: Some(&device) }).unwrap();
-    client.publish("site/acme/p1/telemetry", 1, br#"{"ts":1760000000000,"seq":1,"temperature_c":20.0}"#).unwrap();
+    let mut client =
+        Client::connect_tls(address, &connect, &Tls { trust: &trust, identity: Some(&device) }).unwrap();
+    client
+        .publish("site/acme/p1/telemetry", 1, br#"{"ts":1760000000000,"seq":1,"temperature_c":20.0}"#)
+        .unwrap();
     site.drain();
     assert_eq!(site.rows().len(), 1);
     for identity in [None, Some(&stranger)] {
-        assert!(Client::connect_tls(address, &connect, &Tls { trust: &trust, identity }).is_err(), "{identity:?}");
+        assert!(
+            Client::connect_tls(address, &connect, &Tls { trust: &trust, identity }).is_err(),
+            "{identity:?}"
+        );
     }
 }

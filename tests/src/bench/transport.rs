@@ -1,0 +1,168 @@
+//! The way up alone, in this process: batches that wait in a store through the uplink to a real stamp, and batches into
+//! the stamp's landing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use host::intake::Nobody;
+use host::outbox::{Outbox, Priority};
+use host::store::{Commit, DataFolder, NewBatch, Store, StoreConfig};
+use host::uplink::{Origin, Uplink};
+use stamp::landing::{Arrival, Landed, Landing, Outcome};
+use wire::ids::{GatewayId, InstallationId, RouteName, Sequence, StampId, StreamId, TenantId};
+use wire::message::{TenantIndex, TenantStream};
+
+use super::limits;
+use super::measure::{Clock, Rate};
+use super::report::{Bench, Line};
+use super::stages::ROWS;
+use crate::process::wait_until;
+use crate::world::World;
+
+/// Batches that are sent and landed.
+const BATCHES: u64 = 20_000;
+/// How long a limit is measured.
+const LIMIT_TIME: Duration = Duration::from_millis(500);
+/// Longest wait for all of them.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Batches on their way to the landing's answer, as in a session's window.
+const IN_FLIGHT: u64 = 256;
+const GATEWAY: &str = "bench-gateway";
+const TENANT: &str = "acme";
+
+/// Runs both.
+///
+/// # Errors
+/// When one fails.
+pub fn run(bench: &mut Bench, dir: &Path, batch: &Bytes) -> Result<()> {
+    uplink(bench, dir, batch)?;
+    land(bench, dir, batch)
+}
+
+/// Store to stamp. Limit: the same bytes through one bare QUIC stream, both ends in this process.
+fn uplink(bench: &mut Bench, dir: &Path, batch: &Bytes) -> Result<()> {
+    let world = World::create()?;
+    let mut stamp = world.stamp("bench-stamp", &[(GATEWAY, &[TENANT])])?;
+    stamp.start()?;
+    let identity = world.pki.gateway(GATEWAY)?;
+    let config = gateway_config::Uplink {
+        stamps: vec![gateway_config::Stamp {
+            id: StampId::new("bench-stamp")?,
+            endpoints: vec![gateway_config::Endpoint {
+                host: "localhost".into(),
+                port: stamp.address.port(),
+            }],
+            tenants: vec![TenantId::new(TENANT)?],
+        }],
+        identity: gateway_config::Identity {
+            certificate: identity.certificate,
+            key: identity.key,
+            trust: world.pki.trust(),
+        },
+        retry: backoff::Policy::upstream(),
+        window: 16 << 20,
+    };
+    let origin = Origin {
+        gateway: GatewayId::new(GATEWAY)?,
+        installation: InstallationId(1),
+        software: "bench".into(),
+    };
+    let folder = Arc::new(DataFolder::lock(&dir.join("uplink"))?);
+    let store = Store::open(&folder, &TenantId::new(TENANT)?, StoreConfig::default())?.store;
+    for _ in 0..BATCHES {
+        store.commit(Commit {
+            batches: vec![new_batch(batch)?],
+            custody: vec![Box::new(Nobody)],
+            ..Commit::default()
+        });
+    }
+    store.settle();
+    let before = stamp.cpu()?;
+    let clock = Clock::of_process()?;
+    let outbox: Arc<dyn Outbox> = Arc::clone(&store) as Arc<dyn Outbox>;
+    let uplink = Uplink::start(&config, &origin, &[outbox])?;
+    wait_until("all batches have landed", PATIENCE, || Ok(store.status().totals.batches() == 0))?;
+    let rate = clock.stop(BATCHES)?;
+    let receiver = Rate { cpu: stamp.cpu()? - before, ..rate };
+    uplink.stop()?;
+    store.close();
+    let limit = limits::quic_stream(dir, batch.len(), LIMIT_TIME)?;
+    let rows = ROWS as f64;
+    bench.line(
+        Line::new("uplink: store, QUIC, acknowledged, deleted", "rows", rate.times(rows))
+            .limit("bare QUIC stream, both ends", limit.times(rows))
+            .note(format!("batches of {ROWS} rows, {} B; {:.0} batches/s", batch.len(), rate.per_second())),
+    );
+    bench.line(Line::new("stamp's side of it: receive and land", "rows", receiver.times(rows)));
+    Ok(())
+}
+
+fn new_batch(batch: &Bytes) -> Result<NewBatch> {
+    Ok(NewBatch {
+        route: RouteName::new(RouteName::TELEMETRY)?,
+        priority: Priority::Normal,
+        keep: None,
+        rows: ROWS as u32,
+        payload: batch.clone(),
+    })
+}
+
+/// The landing without network. Limit: the same bytes into a plain file with `fdatasync`.
+fn land(bench: &mut Bench, dir: &Path, batch: &Bytes) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (landing, writer) = Landing::open(&dir.join("landing"), 10_000)?;
+    let rate = runtime.block_on(land_all(landing, batch))?;
+    writer.join();
+    let group = 128;
+    let limit = limits::fdatasync(dir, batch.len(), group, LIMIT_TIME)?.times(group as f64);
+    let rows = ROWS as f64;
+    bench.line(
+        Line::new("landing: deduplicate, commit, answer", "rows", rate.times(rows))
+            .limit(&format!("fdatasync of a plain file, {group} batches each"), limit.times(rows))
+            .note(format!("{:.0} batches/s", rate.per_second())),
+    );
+    Ok(())
+}
+
+async fn land_all(landing: Landing, batch: &Bytes) -> Result<Rate> {
+    let gateway = GatewayId::new(GATEWAY)?;
+    let stream = TenantStream { tenant: TenantId::new(TENANT)?, stream: StreamId(1), next: Sequence(1) };
+    let arrival = Arrival {
+        gateway: gateway.clone(),
+        installation: InstallationId(1),
+        hold: Duration::ZERO,
+        device_quota: None,
+        streams: vec![stream],
+        now: 0,
+    };
+    let key = landing.arrive(arrival).await?.first().context("no stream")?.key;
+    let (lane, mut answers) = landing.lane(1, gateway);
+    let clock = Clock::of_process()?;
+    let start = Instant::now();
+    let (mut sent, mut landed) = (0, 0);
+    while landed < BATCHES {
+        ensure!(start.elapsed() < PATIENCE, "the landing is stuck at {landed}");
+        while sent < BATCHES && sent - landed < IN_FLIGHT {
+            sent += 1;
+            let batch = Landed {
+                stream: key,
+                seq: Sequence(sent),
+                route: RouteName::new(RouteName::TELEMETRY)?,
+                created: 0,
+                received: 0,
+                rows: ROWS as u32,
+                payload: batch.clone(),
+                devices: vec![],
+            };
+            lane.land(TenantIndex(0), batch).await?;
+        }
+        for answer in answers.recv().await.context("the landing ended")? {
+            ensure!(answer.outcome == Outcome::Durable, "{answer:?}");
+            landed += answer.to.0 - answer.from.0 + 1;
+        }
+    }
+    clock.stop(BATCHES)
+}
