@@ -52,7 +52,7 @@ pub struct SourceStatus {
     pub connections: u64,
     /// Connections since the start.
     pub connections_total: u64,
-    /// Messages taken since the start.
+    /// Messages taken since the start; unrouted ones are not among them.
     pub messages: u64,
     /// Bytes read, with what the protocol adds.
     pub bytes: u64,

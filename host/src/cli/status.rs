@@ -18,7 +18,7 @@ pub(super) fn status(json: bool, config: Option<&Path>, data_dir: Option<&Path>)
     };
     let (status, code) = match ask(&data_dir) {
         Ok(status) => (status, ExitCode::SUCCESS),
-        Err(AdminError::NotRunning { .. }) if data_dir.is_dir() => {
+        Err(AdminError::NotRunning { .. }) => {
             (crate::gateway::look_into(&data_dir), ExitCode::from(NOT_RUNNING))
         }
         Err(error) => {

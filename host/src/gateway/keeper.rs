@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::intake::{Custody, Undecodable};
-use crate::source::{listener, mqtt};
+use crate::source::listener;
 use crate::store::DeadLetter;
 use crate::store::gateway::{GatewayCommit, GatewayStore, SessionChange};
 
@@ -12,7 +12,13 @@ use crate::store::gateway::{GatewayCommit, GatewayStore, SessionChange};
 pub(super) struct Keeper(pub(super) Arc<GatewayStore>);
 
 impl Keeper {
-    fn keep_unrouted(&self, message: Undecodable, custody: Box<dyn Custody>) {
+    fn change(&self, change: SessionChange) {
+        self.0.commit(GatewayCommit { sessions: vec![change], ..GatewayCommit::default() });
+    }
+}
+
+impl listener::Unrouted for Keeper {
+    fn keep(&mut self, message: Undecodable, custody: Box<dyn Custody>) {
         let Undecodable { device, topic, arrived, payload, reason } = message;
         let letter =
             DeadLetter { device, topic, time: arrived, reason, original: payload, ..DeadLetter::default() };
@@ -21,22 +27,6 @@ impl Keeper {
             custody: vec![custody],
             ..GatewayCommit::default()
         });
-    }
-
-    fn change(&self, change: SessionChange) {
-        self.0.commit(GatewayCommit { sessions: vec![change], ..GatewayCommit::default() });
-    }
-}
-
-impl listener::Unrouted for Keeper {
-    fn keep(&mut self, message: Undecodable, custody: Box<dyn Custody>) {
-        self.keep_unrouted(message, custody);
-    }
-}
-
-impl mqtt::Unrouted for Keeper {
-    fn keep(&mut self, message: Undecodable, custody: Box<dyn Custody>) {
-        self.keep_unrouted(message, custody);
     }
 }
 
