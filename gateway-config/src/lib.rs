@@ -7,6 +7,7 @@
 mod address;
 pub mod diff;
 pub mod load;
+mod locate;
 pub mod model;
 pub mod problem;
 mod read;
@@ -16,6 +17,7 @@ pub mod topic;
 
 pub use diff::{Changes, diff};
 pub use load::{Loaded, Report, check, check_text, load};
+pub use locate::problem_at;
 pub use model::*;
 pub use problem::{Problem, Problems, Severity};
 pub use topic::{Segment, TopicError, TopicFilter};

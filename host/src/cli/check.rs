@@ -24,7 +24,7 @@ pub(super) fn check(path: &Path) -> ExitCode {
         check_identity(config, &mut found);
         check_plugins(config, &mut found);
         for (key, what) in &found {
-            eprintln!("{}: error: {key}: {what}", path.display());
+            eprintln!("{}", gateway_config::problem_at(path, key, what, ""));
         }
         errors += found.len();
     }
@@ -51,7 +51,7 @@ fn check_secrets(config: &Config, found: &mut Found) {
         match &source.kind {
             SourceKind::MqttListener(listener) => {
                 for user in listener.users.values() {
-                    look(format!("source[{place}].user {:?}", user.name), user.password.as_ref());
+                    look(format!("source[{place}].user"), user.password.as_ref());
                 }
             }
             SourceKind::Mqtt(broker) => look(format!("source[{place}].password"), broker.password.as_ref()),
@@ -84,7 +84,7 @@ fn check_plugins(config: &Config, found: &mut Found) {
     };
     for (id, tenant) in &config.tenants {
         for (place, step) in tenant.steps.iter().enumerate() {
-            let key = format!("tenant.{id}.step[{place}] ({})", step.name);
+            let key = format!("tenant.{id}.step[{place}].use");
             let made = load(&engine, &step.plugin).and_then(|plugin| {
                 let config = crate::tenant::step_config(&step.name, &step.with, &step.limits);
                 Step::new(&engine, &plugin, config, Vec::new(), &CallContext::default())
@@ -94,7 +94,7 @@ fn check_plugins(config: &Config, found: &mut Found) {
             found.extend(made.err().map(|what| (key, what)));
         }
         for (name, decoder) in &tenant.decoders {
-            let key = format!("tenant.{id}.decoder.{name}");
+            let key = format!("tenant.{id}.decoder.{name}.use");
             let made = load(&engine, &decoder.plugin).and_then(|plugin| {
                 let config = crate::tenant::step_config(name, &decoder.with, &decoder.limits);
                 DecodeStep::new(&engine, &plugin, config, Vec::new(), &CallContext::default())

@@ -207,7 +207,7 @@ fn check_gives_each_plugin_its_settings() {
     let output = cli(&["check"], &config);
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("tenant.acme.step[0] (builtin:range)"), "{told}");
+    assert!(told.contains("gateway.toml:20:7: error: tenant.acme.step[0].use"), "{told}");
     assert!(!site.data_dir().exists(), "a check leaves nothing behind");
     let good = site.configure(CHAIN);
     let output = cli(&["check"], &good);
