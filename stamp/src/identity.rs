@@ -44,11 +44,8 @@ pub enum IdentityError {
 /// [`IdentityError`] names the file.
 pub fn server(identity: &Identity) -> Result<ServerConfig, IdentityError> {
     let Identity { certificate, key, trust } = identity;
-    let unusable = |cause: String| IdentityError::Unusable {
-        certificate: certificate.clone(),
-        key: key.clone(),
-        cause,
-    };
+    let unusable =
+        |cause: String| IdentityError::Unusable { certificate: certificate.clone(), key: key.clone(), cause };
     let chain = certificates("stamp.identity.certificate", certificate)?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| IdentityError::File {
         what: "stamp.identity.key",

@@ -2,12 +2,13 @@
 //!
 //! In the order the data flows: [`receiver`] accepts gateways by certificate and [`roster`] and speaks the session
 //! protocol with them; [`landing`] makes batches durable and answers; [`show`] reads them again. [`config`] and
-//! [`identity`] are read at the start, and [`run`] puts it all together.
+//! [`identity`] are read at the start, [`run`] puts it all together, and [`cli`] is the command line.
 
+pub mod cli;
 pub mod config;
 pub mod identity;
 pub mod landing;
 pub mod receiver;
 pub mod roster;
-
 pub mod run;
+pub mod show;

@@ -82,11 +82,15 @@ impl Devices {
         let (count, quota) = of_gateway.map_or((0, None), |of_gateway| (of_gateway.count, of_gateway.quota));
         let beyond = |taken: u32, limit: u32| new.get(limit.saturating_sub(taken) as usize);
         if let Some((device, quota)) = quota.and_then(|quota| Some((beyond(count, quota)?, quota))) {
-            return Err(format!("device {device:?} of tenant {tenant} is beyond the gateway's quota of {quota} devices"));
+            return Err(format!(
+                "device {device:?} of tenant {tenant} is beyond the gateway's quota of {quota} devices"
+            ));
         }
         if let Some(device) = beyond(self.total, self.max) {
             let max = self.max;
-            return Err(format!("device {device:?} of tenant {tenant} is beyond the stamp's capacity of {max} devices"));
+            return Err(format!(
+                "device {device:?} of tenant {tenant} is beyond the stamp's capacity of {max} devices"
+            ));
         }
         Ok(new)
     }

@@ -160,29 +160,27 @@ impl Reader {
         }
     }
 
-    /// The id after which the last `rows` rows of a selection are: whole batches, so at least that many.
+    /// The id of a batch after which the last `rows` rows of a selection are, and how many more there are.
     ///
     /// # Errors
     /// [`LandingError::Storage`].
-    pub fn before_last(&self, selection: &Selection, rows: u64) -> Result<i64, LandingError> {
+    pub fn before_last(&self, selection: &Selection, rows: u64) -> Result<(i64, u64), LandingError> {
+        if rows == 0 {
+            return Ok((self.last_id()?, 0));
+        }
         let (conditions, values) = selection.conditions(0);
         let sql = format!(
             "SELECT b.id, b.rows FROM batches b JOIN streams s ON s.id = b.stream WHERE {conditions} ORDER BY b.id DESC"
         );
         let mut statement = self.connection.prepare_cached(&sql).map_err(|error| self.error(error))?;
         let mut found = statement.query(params_from_iter(values)).map_err(|error| self.error(error))?;
-        let mut sum = 0;
-        let mut before = None;
-        while let Some(row) = found.next().map_err(|error| self.error(error))? {
-            let id: i64 = row.get(0).map_err(|error| self.error(error))?;
-            if sum >= rows {
-                break;
-            }
+        let (mut sum, mut before) = (0, 0);
+        while sum < rows {
+            let Some(row) = found.next().map_err(|error| self.error(error))? else { break };
+            before = row.get::<_, i64>(0).map_err(|error| self.error(error))? - 1;
             sum += row.get::<_, u32>(1).map(u64::from).map_err(|error| self.error(error))?;
-            before = Some(id - 1);
         }
-        // Nothing there or nothing wanted: only what lands from now on.
-        before.map_or_else(|| self.last_id(), Ok)
+        Ok((before, sum.saturating_sub(rows)))
     }
 
     /// The id of the batch that landed last; 0 if there is none.
@@ -238,11 +236,12 @@ impl Reader {
         let mut statement = self.connection.prepare_cached(
             "SELECT id, tenant, stream, batches, rows, last_received FROM streams WHERE gateway = ?1 ORDER BY tenant, id",
         )?;
-        let mut ranges =
-            self.connection.prepare_cached("SELECT first, last FROM landed WHERE stream = ?1 ORDER BY first")?;
-        let mut losses = self
+        let mut ranges = self
             .connection
-            .prepare_cached("SELECT first, last, rows, reason FROM losses WHERE stream = ?1 ORDER BY first")?;
+            .prepare_cached("SELECT first, last FROM landed WHERE stream = ?1 ORDER BY first")?;
+        let mut losses = self.connection.prepare_cached(
+            "SELECT first, last, rows, reason FROM losses WHERE stream = ?1 ORDER BY first",
+        )?;
         let mut streams = Vec::new();
         let mut rows = statement.query([gateway])?;
         while let Some(row) = rows.next()? {
@@ -280,7 +279,9 @@ impl Selection {
     fn conditions(&self, after: i64) -> (String, Vec<Value>) {
         let mut sql = "b.id > ?1".to_owned();
         let mut values = vec![Value::Integer(after)];
-        for (column, wanted) in [("s.tenant", &self.tenant), ("s.gateway", &self.gateway), ("b.route", &self.route)] {
+        for (column, wanted) in
+            [("s.tenant", &self.tenant), ("s.gateway", &self.gateway), ("b.route", &self.route)]
+        {
             if let Some(wanted) = wanted {
                 values.push(Value::Text(wanted.clone()));
                 sql.push_str(&format!(" AND {column} = ?{}", values.len()));

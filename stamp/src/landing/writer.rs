@@ -16,8 +16,8 @@ use wire::ranges::RangeSet;
 
 use super::devices::Devices;
 use super::{
-    Answer, Arrival, ArrivalError, Known, Landed, LandingError, Outcome, Receipt, ReplyTo, Request, StreamKey, file,
-    schema,
+    Answer, Arrival, ArrivalError, Known, Landed, LandingError, Outcome, Receipt, ReplyTo, Request,
+    StreamKey, file, schema,
 };
 
 /// Most requests in one commit, so that none waits for too many others.
@@ -44,7 +44,8 @@ impl Writer {
         std::fs::create_dir_all(folder).map_err(|error| LandingError::storage(&path, error))?;
         let lock = lock(folder)?;
         let connection = schema::open(&path)?;
-        let ledger = Ledger::load(&connection, max_devices).map_err(|error| LandingError::storage(&path, error))?;
+        let ledger =
+            Ledger::load(&connection, max_devices).map_err(|error| LandingError::storage(&path, error))?;
         let thread = std::thread::Builder::new()
             .name("landing".to_owned())
             .spawn(move || Thread { connection, ledger }.run(queue))
@@ -98,7 +99,12 @@ impl Ledger {
         while let Some(row) = rows.next()? {
             let (gateway, tenant) = (row.get::<_, String>(1)?, row.get::<_, String>(2)?);
             if let (Ok(gateway), Ok(tenant)) = (GatewayId::new(&gateway), TenantId::new(&tenant)) {
-                ledger.add_stream(StreamKey(row.get(0)?), gateway, tenant, StreamId(row.get::<_, i64>(3)? as u64));
+                ledger.add_stream(
+                    StreamKey(row.get(0)?),
+                    gateway,
+                    tenant,
+                    StreamId(row.get::<_, i64>(3)? as u64),
+                );
             }
         }
         let mut statement = connection.prepare("SELECT stream, first, last FROM landed")?;
@@ -235,7 +241,8 @@ fn take(
         }
         Request::Batch(batch, reply_to, room) => {
             let (from, to) = (batch.seq, batch.seq);
-            let landed = transaction.map_or(Ok(Outcome::Durable), |db| land(db, ledger, &reply_to, batch, changes));
+            let landed =
+                transaction.map_or(Ok(Outcome::Durable), |db| land(db, ledger, &reply_to, batch, changes));
             changes.room.push(room);
             changes.answer(reply_to, from, to, landed)
         }
@@ -280,23 +287,23 @@ fn arrive(
         return Ok(Err(ArrivalError::Full(ledger.devices.max())));
     }
     ledger.devices.set_quota(gateway, *device_quota);
-    db.prepare_cached("INSERT OR REPLACE INTO gateways (gateway, installation, last_seen) VALUES (?1, ?2, ?3)")?
-        .execute(params![gateway.as_str(), installation.0 as i64, now])?;
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO gateways (gateway, installation, last_seen) VALUES (?1, ?2, ?3)",
+    )?
+    .execute(params![gateway.as_str(), installation.0 as i64, now])?;
     let mut keys = Vec::with_capacity(streams.len());
     for stream in streams {
         let name = (gateway.clone(), stream.tenant.clone(), stream.stream);
-        let added = changes.new_streams.iter().find(|(_, gateway, tenant, id)| {
-            *gateway == name.0 && *tenant == name.1 && *id == name.2
-        });
+        let added = changes
+            .new_streams
+            .iter()
+            .find(|(_, gateway, tenant, id)| *gateway == name.0 && *tenant == name.1 && *id == name.2);
         if let Some(key) = ledger.keys.get(&name).or(added.map(|(key, ..)| key)) {
             keys.push(*key);
             continue;
         }
-        db.prepare_cached("INSERT INTO streams (gateway, tenant, stream) VALUES (?1, ?2, ?3)")?.execute(params![
-            gateway.as_str(),
-            stream.tenant.as_str(),
-            stream.stream.0 as i64
-        ])?;
+        db.prepare_cached("INSERT INTO streams (gateway, tenant, stream) VALUES (?1, ?2, ?3)")?
+            .execute(params![gateway.as_str(), stream.tenant.as_str(), stream.stream.0 as i64])?;
         let key = StreamKey(db.last_insert_rowid());
         changes.new_streams.push((key, name.0, name.1, name.2));
         keys.push(key);

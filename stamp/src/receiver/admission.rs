@@ -46,10 +46,16 @@ pub fn decide(hello: &Hello, certificate_name: &str, roster: &Roster) -> Result<
     }
     let mut names = HashSet::new();
     if let Some(twice) = hello.tenants.iter().find(|stream| !names.insert(&stream.tenant)) {
-        return declined(RefusalReason::Malformed, format!("tenant {} occurs twice in the hello", twice.tenant));
+        return declined(
+            RefusalReason::Malformed,
+            format!("tenant {} occurs twice in the hello", twice.tenant),
+        );
     }
     let Some(entry) = roster.get(gateway) else {
-        return declined(RefusalReason::UnknownGateway, format!("gateway {gateway} is not on this stamp's roster"));
+        return declined(
+            RefusalReason::UnknownGateway,
+            format!("gateway {gateway} is not on this stamp's roster"),
+        );
     };
     let tenants: Vec<bool> =
         hello.tenants.iter().map(|stream| entry.tenants.contains(&stream.tenant)).collect();

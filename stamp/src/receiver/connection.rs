@@ -23,7 +23,8 @@ use super::admission::{self, Allowed, Declined};
 use super::presence::Place;
 use super::{Receiver, now};
 use crate::landing::{
-    Answer, Answers, Arrival, ArrivalError, Known, Landed, Lane, LandingError, MAX_PENDING, Outcome, Receipt, StreamKey,
+    Answer, Answers, Arrival, ArrivalError, Known, Landed, LandingError, Lane, MAX_PENDING, Outcome, Receipt,
+    StreamKey,
 };
 use crate::roster::{Entry, Roster};
 
@@ -166,18 +167,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         let receiver = Arc::clone(&self.receiver);
         let stopping = receiver.stopping.clone();
         if *stopping.borrow() {
-            let declined = Declined { reason: RefusalReason::ShuttingDown, text: "the stamp goes down".to_owned() };
+            let declined =
+                Declined { reason: RefusalReason::ShuttingDown, text: "the stamp goes down".to_owned() };
             return Err((declined, Some(return_after_shutdown(&self.peer.name))));
         }
         let mut roster = receiver.roster.clone();
         let served = Arc::clone(&roster.borrow_and_update());
-        let allowed = admission::decide(&hello, &self.peer.name, &served).map_err(|declined| (declined, None))?;
+        let allowed =
+            admission::decide(&hello, &self.peer.name, &served).map_err(|declined| (declined, None))?;
         let connection = receiver.next_connection();
-        let place = receiver.presence.claim(&hello.gateway, hello.installation, connection).map_err(|other| {
-            let text = format!("installation {other} is connected under this identity");
-            let declined = Declined { reason: RefusalReason::IdentityInUse, text };
-            (declined, Some(receiver.identity_hold))
-        })?;
+        let place =
+            receiver.presence.claim(&hello.gateway, hello.installation, connection).map_err(|other| {
+                let text = format!("installation {other} is connected under this identity");
+                let declined = Declined { reason: RefusalReason::IdentityInUse, text };
+                (declined, Some(receiver.identity_hold))
+            })?;
         let arrival = Arrival {
             gateway: hello.gateway.clone(),
             installation: hello.installation,
@@ -213,7 +217,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                     tenants.push(Some(Tenant { key, name: stream.tenant.clone(), devices: HashSet::new() }));
                 }
                 None => {
-                    let text = format!("tenant {} of this gateway is not on this stamp's roster", stream.tenant);
+                    let text =
+                        format!("tenant {} of this gateway is not on this stamp's roster", stream.tenant);
                     warn!(gateway = %hello.gateway, tenant = %stream.tenant, "tenant refused");
                     answers.push(Admission::Refused { reason: RefusalReason::NotAssigned, text });
                     tenants.push(None);
@@ -346,7 +351,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                     self.session.refuse_batch(index, from, reason, &text);
                 }
                 Outcome::Failed(_) => {
-                    self.session.close(CloseReason::Storage, "the landing cannot be written", Some(RETURN_AFTER_STORAGE));
+                    self.session.close(
+                        CloseReason::Storage,
+                        "the landing cannot be written",
+                        Some(RETURN_AFTER_STORAGE),
+                    );
                 }
             }
         }

@@ -135,7 +135,8 @@ async fn accept(receiver: Arc<Receiver>, incoming: Incoming) {
         Ok(Err(error)) => return info!(%address, %error, "handshake failed"),
         Err(_) => return info!(%address, "handshake takes too long"),
     };
-    let certificates = connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let certificates =
+        connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
     let name = certificates.as_ref().and_then(|chain| chain.first()).and_then(common_name);
     let Some(name) = name else {
         warn!(%address, "the certificate has no Common Name");

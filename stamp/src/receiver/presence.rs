@@ -78,7 +78,10 @@ mod tests {
         assert_eq!(presence.claim(&gateway, InstallationId(2), 2).unwrap_err(), InstallationId(1));
         let second = presence.claim(&gateway, InstallationId(1), 3).unwrap();
         drop(first);
-        assert!(presence.claim(&gateway, InstallationId(2), 4).is_err(), "the newer connection holds the place");
+        assert!(
+            presence.claim(&gateway, InstallationId(2), 4).is_err(),
+            "the newer connection holds the place"
+        );
         drop(second);
         assert!(presence.claim(&gateway, InstallationId(2), 5).is_ok());
     }

@@ -1,0 +1,164 @@
+//! Shows what landed: `tail`, `query`, `export`, `status`.
+//!
+//! [`select`] chooses batches and rows, [`rows`] walks over them, [`json`] and [`csv`] write one line per row, [`time`]
+//! reads and writes points in time. Reads the landing database only, so it also works beside a running stamp or
+//! without one.
+
+pub mod csv;
+pub mod json;
+pub mod rows;
+pub mod select;
+pub mod time;
+
+use std::io::Write;
+
+use crate::landing::{Batch, LandingError, Reader, Status};
+use rows::RowError;
+use select::Wanted;
+
+/// Why nothing can be shown (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum ShowError {
+    /// The database.
+    #[error(transparent)]
+    Landing(#[from] LandingError),
+    /// The output cannot be written; a closed pipe is no error to its user.
+    #[error("the output cannot be written: {0}")]
+    Output(#[from] std::io::Error),
+    /// A batch cannot be decoded.
+    #[error(transparent)]
+    Row(#[from] RowError),
+}
+
+/// Which of the wanted rows are shown, counted as they pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Rows to pass over.
+    pub skip: u64,
+    /// Rows to show after that.
+    pub left: u64,
+}
+
+impl Window {
+    /// All rows.
+    pub const ALL: Self = Self { skip: 0, left: u64::MAX };
+
+    /// Whether the next row is shown; `None`: neither it nor any after it.
+    fn pass(&mut self) -> Option<bool> {
+        if let Some(left) = self.skip.checked_sub(1) {
+            self.skip = left;
+            return Some(false);
+        }
+        self.left = self.left.checked_sub(1)?;
+        Some(true)
+    }
+}
+
+/// Writes rows in one format.
+pub trait Format {
+    /// Takes the rows of a batch in order, each as a line, as far as the window shows them.
+    ///
+    /// # Errors
+    /// [`ShowError`].
+    fn batch(
+        &mut self,
+        batch: &Batch,
+        wanted: &Wanted,
+        window: &mut Window,
+        out: &mut dyn Write,
+    ) -> Result<(), ShowError>;
+}
+
+/// Only counts: what it shows can be read from the window.
+pub struct Count;
+
+impl Format for Count {
+    fn batch(
+        &mut self,
+        batch: &Batch,
+        wanted: &Wanted,
+        window: &mut Window,
+        _out: &mut dyn Write,
+    ) -> Result<(), ShowError> {
+        let rows = if wanted.takes_whole_batches() {
+            u64::from(batch.rows)
+        } else {
+            rows::decode(batch)?.iter().map(|frame| wanted.rows(frame).len() as u64).sum()
+        };
+        window.left = window.left.saturating_sub(rows);
+        Ok(())
+    }
+}
+
+/// Writes the wanted rows of the batches after the first id, up to the second, as far as the window shows them. Returns
+/// the last batch's id.
+///
+/// # Errors
+/// [`ShowError`].
+pub fn show(
+    reader: &Reader,
+    wanted: &Wanted,
+    (after, up_to): (i64, i64),
+    window: &mut Window,
+    format: &mut dyn Format,
+    out: &mut dyn Write,
+) -> Result<i64, ShowError> {
+    reader.batches::<ShowError>(&wanted.selection, after, |batch| {
+        if batch.id > up_to {
+            return Ok(false);
+        }
+        if wanted.may_be_in(&batch)? {
+            format.batch(&batch, wanted, window, out)?;
+        }
+        Ok(window.left > 0)
+    })
+}
+
+/// Status for people.
+///
+/// # Errors
+/// If the output cannot be written.
+pub fn status(status: &Status, now: i64, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{} rows in {} batches landed, {} devices, {} rows lost at gateways, database {:.1} MiB",
+        status.rows,
+        status.batches,
+        status.devices,
+        status.lost_rows,
+        status.bytes as f64 / 1_048_576.0
+    )?;
+    for gateway in &status.gateways {
+        let ago = (now - gateway.last_seen_ns) / 1_000_000_000;
+        writeln!(
+            out,
+            "gateway {}  installation {}  {} devices  last seen {} ({ago} s ago)",
+            gateway.gateway,
+            gateway.installation,
+            gateway.devices,
+            time::rfc3339(gateway.last_seen_ns)
+        )?;
+        for stream in &gateway.streams {
+            let last = stream.landed.last().map_or(0, |range| range.1);
+            let gaps = stream.landed.len().saturating_sub(1)
+                + usize::from(stream.landed.first().is_some_and(|r| r.0 > 1));
+            writeln!(
+                out,
+                "  tenant {}  stream {}  {} rows in {} batches, up to {last}, {gaps} gaps, {} losses",
+                stream.tenant,
+                stream.stream,
+                stream.rows,
+                stream.batches,
+                stream.losses.len()
+            )?;
+            for loss in &stream.losses {
+                writeln!(
+                    out,
+                    "    lost {} to {}: {} rows ({})",
+                    loss.first, loss.last, loss.rows, loss.reason
+                )?;
+            }
+        }
+    }
+    Ok(())
+}
