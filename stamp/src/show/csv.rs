@@ -106,10 +106,9 @@ impl Format for Csv {
         &mut self,
         batch: &Batch,
         wanted: &Wanted,
-        limit: u64,
+        window: &mut Window,
         out: &mut dyn Write,
-    ) -> Result<u64, ShowError> {
-        let mut shown = 0;
+    ) -> Result<(), ShowError> {
         for frame in decode(batch)? {
             let rows = wanted.rows(&frame);
             if rows.is_empty() {

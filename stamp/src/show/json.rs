@@ -30,10 +30,9 @@ impl Format for Json {
         &mut self,
         batch: &Batch,
         wanted: &Wanted,
-        limit: u64,
+        window: &mut Window,
         out: &mut dyn Write,
-    ) -> Result<u64, ShowError> {
-        let mut shown = 0;
+    ) -> Result<(), ShowError> {
         for frame in decode(batch)? {
             let columns: Vec<Prepared<'_>> = frame.columns.iter().map(Prepared::new).collect();
             let mut starts = vec![Vec::new(); frame.devices.len()];
