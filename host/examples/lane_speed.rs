@@ -30,7 +30,7 @@ fn main() -> anyhow::Result<()> {
     let started = Instant::now();
     for round in 0..1_000 {
         let (lane, store) = &sites[0];
-        lane.sender().blocking_send(intake("one", 1_000, round, qos1))?;
+        send(lane, intake(lane.tenant(), 1_000, round, qos1))?;
         land(store);
     }
     sites[0].1.settle();
@@ -41,8 +41,8 @@ fn main() -> anyhow::Result<()> {
     let before = cpu();
     let started = Instant::now();
     for round in 0..250u32 {
-        for ((lane, store), name) in sites.iter().zip(["one", "two"]) {
-            lane.sender().blocking_send(intake(name, 50, i64::from(round) + 5_000, qos1))?;
+        for (lane, store) in &sites {
+            send(lane, intake(lane.tenant(), 50, i64::from(round) + 5_000, qos1))?;
             land(store);
         }
         std::thread::sleep((started + Duration::from_millis(20) * (round + 1)).saturating_duration_since(Instant::now()));
@@ -83,6 +83,10 @@ fn site(data: &Arc<DataFolder>, engine: &Engine, name: &str, with_steps: bool) -
     Ok((Lane::start(config, engine, &opened.store, opened.kept)?, opened.store))
 }
 
+fn send(lane: &LaneHandle, intake: Intake) -> anyhow::Result<()> {
+    lane.sender().blocking_send(intake).map_err(|_| anyhow::anyhow!("the lane has stopped"))
+}
+
 fn land(store: &Store) {
     let last = store.waiting().borrow().last;
     if last > Sequence(0) {
@@ -90,7 +94,7 @@ fn land(store: &Store) {
     }
 }
 
-fn intake(tenant: &str, rows: u32, round: i64, qos1: bool) -> Intake {
+fn intake(tenant: &TenantId, rows: u32, round: i64, qos1: bool) -> Intake {
     let mut decoded = Decoded::default();
     let frame = &mut decoded.frame;
     frame.profile = "machine".to_owned();
@@ -117,7 +121,7 @@ fn intake(tenant: &str, rows: u32, round: i64, qos1: bool) -> Intake {
         decoded.originals.push(message.as_bytes());
     }
     Intake {
-        tenant: TenantId::new(tenant).unwrap_or_else(|_| unreachable!("a literal")),
+        tenant: tenant.clone(),
         source: "floor".into(),
         decoded: vec![decoded],
         raw: vec![],
