@@ -48,6 +48,8 @@ const ACK_BATCH: usize = 256;
 const LOOK_AT_FILES: Duration = Duration::from_secs(15);
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// A subscription that nobody has: given up last, for the broker's answer.
+const LAST_WORD: &str = "sluice/last-word";
 
 /// The task that owns the connection.
 struct Task {
@@ -64,6 +66,8 @@ struct Task {
     ledger: Ledger,
     origin: Instant,
     acks: Vec<Ack>,
+    /// Whether the broker has accepted the connection; its answer to the subscriptions may be outstanding.
+    online: bool,
 }
 
 /// What ended a wait.
@@ -115,6 +119,7 @@ impl Task {
             ledger: Ledger::default(),
             origin: Instant::now(),
             acks: Vec::new(),
+            online: false,
         };
         Ok(tokio::spawn(task.run(eventloop)))
     }
@@ -125,6 +130,7 @@ impl Task {
                 Ok(until) => break until,
                 Err(outcome) => outcome,
             };
+            self.online = false;
             self.desk.disconnected();
             let now = self.now();
             let random = rand::random();
@@ -250,6 +256,7 @@ impl Task {
             Event::Incoming(Incoming::ConnAck(accepted)) => {
                 // From here on the library knows its own state: nothing needs to be saved, message by message.
                 eventloop.options.clear_session_store();
+                self.online = true;
                 self.desk.connected(accepted.session_present);
                 self.episode.on_connected(self.now());
                 self.counters.connections.fetch_add(1, Relaxed);
@@ -349,15 +356,32 @@ impl Task {
     /// Commits and acknowledges what was taken, and says goodbye.
     async fn finish(&mut self, eventloop: &mut EventLoop, until: Instant) {
         self.desk.flush();
-        while self.standing.borrow().connected && self.desk.unsettled() > 0 {
+        if !self.online {
+            return;
+        }
+        // What still comes is left to the broker, which keeps it.
+        while self.desk.unsettled() > 0 {
             match self.turn(Some(eventloop), Some(until)).await {
-                // What still comes is left to the broker, which keeps it.
                 Turn::Event(Ok(_)) => self.desk.flush(),
                 Turn::Command(_) => {}
-                Turn::Event(Err(_)) | Turn::Refused(_) | Turn::Due => break,
+                Turn::Event(Err(_)) => return,
+                Turn::Refused(_) | Turn::Due => break,
             }
         }
-        if self.standing.borrow().connected && self.client.try_disconnect().is_ok() {
+        // A broker may drop acknowledgements that it has not read yet when the connection closes while it sends. It
+        // answers in order: once it answers this, it has read them all.
+        if self.client.try_unsubscribe(LAST_WORD).is_err() {
+            return;
+        }
+        let until = until.max(Instant::now() + GOODBYE);
+        loop {
+            match self.turn(Some(eventloop), Some(until)).await {
+                Turn::Event(Ok(Event::Incoming(Incoming::UnsubAck(_)))) => break,
+                Turn::Event(Ok(_)) | Turn::Command(_) | Turn::Refused(_) => {}
+                Turn::Event(Err(_)) | Turn::Due => return,
+            }
+        }
+        if self.client.try_disconnect().is_ok() {
             let goodbye = async { while eventloop.poll().await.is_ok() {} };
             if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {
                 tracing::debug!(source = %self.name, "the broker did not take the goodbye in time");
