@@ -11,6 +11,7 @@
 mod cli;
 mod lane;
 mod broker;
+mod listener;
 mod stamp;
 mod store;
 mod store_crash;

@@ -252,9 +252,7 @@ fn restore(state: &mut State, known: Vec<KnownSession>, held: Vec<HeldIdentifier
         }
     }
     for ((tenant, client), ()) in homeless {
-        let change = crate::intake::IdentifierChange::Forgotten { client };
-        // Never busy: this change needs no room.
-        let _ = state.gatherer.push_identifier(tenant, change, None);
+        state.forget_identifiers(tenant, client);
     }
 }
 

@@ -1,9 +1,9 @@
 //! Reads in gulps: when much is coming in, the thread rests for a moment before it looks at its sockets again.
 //!
-//! Reading costs by the system call and by the wake-up, hardly by the byte. A thread that sleeps until a socket is
-//! readable is woken for nearly each message; one that rests [`REST`] after each round finds many sockets readable, and
-//! several messages in some, for one wake-up. It delays a message by at most that, a fraction of the linger time that
-//! its batch waits anyway; a listener with few messages never rests.
+//! Receiving costs by the system call and by the wake-up, hardly by the byte. A thread that sleeps until a socket is
+//! readable is woken for nearly each message; one that rests after each round finds many sockets readable, and several
+//! messages in each, for one wake-up. It delays a message by at most half the linger time, which its batch would wait
+//! anyway, and a listener with few messages never rests.
 //!
 //! Invariant: never rests twice without a message in between, so acknowledgements and accepts are delayed by at most one
 //! rest.
@@ -14,37 +14,39 @@ use std::time::{Duration, Instant};
 
 use super::counters::Counters;
 
-/// Longest rest; at most an eighth of the linger time.
-pub(crate) const REST: Duration = Duration::from_millis(4);
+/// Rest that spares wake-ups, where messages of one connection are too far apart to be read together.
+const SHORT: Duration = Duration::from_millis(2);
 /// Messages per second from which resting pays.
 const BUSY: u64 = 1_000;
 /// How often the rate is taken.
 const WINDOW: Duration = Duration::from_millis(50);
+/// Messages of a connection that a read should find.
+const TOGETHER: f64 = 3.0;
 
 /// Called before the thread parks. One thread calls it; the numbers are atomics only because the runtime wants that.
 pub(crate) struct Pace {
     counters: Arc<Counters>,
-    rest: Duration,
+    longest: Duration,
     started: Instant,
     /// Messages at the last call.
     seen: AtomicU64,
     /// When the window began, in nanoseconds since `started`, and the messages then.
     window: AtomicU64,
     window_seen: AtomicU64,
-    /// 1 if the last window was busy.
-    busy: AtomicU64,
+    /// Nanoseconds to rest; 0: not at all.
+    rest: AtomicU64,
 }
 
 impl Pace {
     pub(crate) fn new(counters: Arc<Counters>, linger: Duration) -> Self {
         Self {
             counters,
-            rest: REST.min(linger / 8),
+            longest: linger / 2,
             started: Instant::now(),
             seen: AtomicU64::new(0),
             window: AtomicU64::new(0),
             window_seen: AtomicU64::new(0),
-            busy: AtomicU64::new(0),
+            rest: AtomicU64::new(0),
         }
     }
 
@@ -55,15 +57,44 @@ impl Pace {
             return;
         }
         let now = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let elapsed = now.saturating_sub(self.window.load(Ordering::Relaxed));
-        if u128::from(elapsed) >= WINDOW.as_nanos() {
-            let more = messages - self.window_seen.swap(messages, Ordering::Relaxed);
+        let elapsed = Duration::from_nanos(now.saturating_sub(self.window.load(Ordering::Relaxed)));
+        if elapsed >= WINDOW {
+            let more = messages.saturating_sub(self.window_seen.swap(messages, Ordering::Relaxed));
             self.window.store(now, Ordering::Relaxed);
-            let rate = u128::from(more) * 1_000_000_000 / u128::from(elapsed.max(1));
-            self.busy.store(u64::from(rate >= u128::from(BUSY)), Ordering::Relaxed);
+            let rest = rest(more, elapsed, self.counters.connections.get(), self.longest);
+            self.rest.store(u64::try_from(rest.as_nanos()).unwrap_or_default(), Ordering::Relaxed);
         }
-        if self.busy.load(Ordering::Relaxed) == 1 && !self.rest.is_zero() {
-            std::thread::sleep(self.rest);
+        let rest = Duration::from_nanos(self.rest.load(Ordering::Relaxed));
+        if !rest.is_zero() {
+            std::thread::sleep(rest);
         }
+    }
+}
+
+/// How long to rest after `messages` from `connections` in `elapsed`.
+fn rest(messages: u64, elapsed: Duration, connections: u64, longest: Duration) -> Duration {
+    let rate = messages as f64 / elapsed.as_secs_f64();
+    if rate < BUSY as f64 {
+        return Duration::ZERO;
+    }
+    let apart = Duration::from_secs_f64(connections as f64 / rate);
+    if apart < longest { apart.mul_f64(TOGETHER).clamp(SHORT, longest.max(SHORT)) } else { SHORT.min(longest) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_rests_as_long_as_it_takes_to_read_messages_together_and_no_longer() {
+        let linger = Duration::from_millis(20);
+        let second = Duration::from_secs(1);
+        let at = |rate, connections| rest(rate, second, connections, linger / 2);
+        assert_eq!(at(900, 200), Duration::ZERO);
+        assert_eq!(at(5_000, 200), SHORT);
+        assert_eq!(at(50_000, 200), linger / 2);
+        assert_eq!(at(100_000, 100), Duration::from_millis(3));
+        assert_eq!(at(1_000_000, 1), SHORT);
+        assert_eq!(rest(50_000, second, 200, Duration::ZERO), SHORT.min(Duration::ZERO));
     }
 }

@@ -3,12 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 use super::access::Access;
 use super::acks::Desk;
 use super::counters::Counters;
-use super::state::State;
+use super::state::{Bell, State};
 use crate::source::rows::TenantIndex;
 
 /// Limits and names, as configured.
@@ -32,21 +30,12 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) desk: Desk,
     state: Mutex<State>,
-    bells: Vec<Bell>,
-}
-
-/// How a tenant's sender is told.
-#[derive(Default)]
-pub(crate) struct Bell {
-    /// A batch was opened.
-    pub(crate) opened: Notify,
-    /// It is full, and somebody waits.
-    pub(crate) full: Notify,
+    bells: Arc<[Bell]>,
 }
 
 impl Shared {
     pub(crate) fn new(settings: Settings, access: Access, counters: Arc<Counters>, desk: Desk, state: State) -> Self {
-        let bells = (0..state.gatherer.tenants()).map(|_| Bell::default()).collect();
+        let bells = Arc::clone(&state.bells);
         Self { settings, access, counters, desk, state: Mutex::new(state), bells }
     }
 

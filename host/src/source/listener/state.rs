@@ -9,6 +9,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
 
 use super::acks::{Ack, Told};
 use super::counters::Counters;
@@ -68,9 +69,20 @@ impl Slot {
     }
 }
 
+/// How a tenant's sender is told.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    /// A batch was opened.
+    pub(crate) opened: Notify,
+    /// It is full, and somebody waits.
+    pub(crate) full: Notify,
+}
+
 /// The shared state.
 pub(crate) struct State {
     pub(crate) gatherer: Gatherer<Ack>,
+    /// Per tenant.
+    pub(crate) bells: Arc<[Bell]>,
     pub(crate) slots: Vec<Slot>,
     free: Vec<u32>,
     serial: u32,
@@ -117,6 +129,7 @@ impl State {
     ) -> Self {
         Self {
             waiting: vec![Vec::new(); gatherer.tenants()],
+            bells: (0..gatherer.tenants()).map(|_| Bell::default()).collect(),
             gatherer,
             slots: Vec::new(),
             free: Vec::new(),
@@ -210,12 +223,19 @@ impl State {
     pub(crate) fn end_session(&mut self, place: u32) {
         let Some(Ended { client, persistent, tenants }) = self.sessions.end(place) else { return };
         for tenant in tenants {
-            let change = IdentifierChange::Forgotten { client: client.clone() };
-            // Never busy: this change needs no room.
-            let _ = self.gatherer.push_identifier(tenant, change, None);
+            self.forget_identifiers(tenant, client.clone());
         }
         if persistent {
             self.keeper.ended(&client);
+        }
+    }
+
+    /// Frees a client's identifiers in a tenant's store.
+    pub(crate) fn forget_identifiers(&mut self, tenant: TenantIndex, client: Arc<str>) {
+        // Never busy: this change needs no room.
+        let _ = self.gatherer.push_identifier(tenant, IdentifierChange::Forgotten { client }, None);
+        if let Some(bell) = self.bells.get(tenant) {
+            bell.opened.notify_one();
         }
     }
 
