@@ -2,7 +2,8 @@
 //!
 //! Tenants take turns by bytes (deficit round robin, Shreedhar and Varghese 1995), so that one tenant's backlog costs the
 //! others nothing. Within a tenant the higher priority goes first, and within a priority what is new goes before what
-//! waited when the session began: after an outage the present is not stuck behind the past, which fills in behind.
+//! waited when the session began: after an outage the present is not stuck behind the past, which fills in behind and
+//! gets every fourth turn at least.
 //! Windows and what is on its way are the session's business.
 //!
 //! Invariant: a batch is wanted until it is sent, and once it is sent not again in this session.
@@ -13,6 +14,8 @@ use crate::outbox::{Outgoing, Priority};
 
 /// Bytes a tenant may send per turn. Also the most that is read from a store at once.
 pub(super) const QUANTUM: usize = 128 * 1024;
+/// Of so many reads of one priority one is of the backlog, if there is any: it shrinks even if what is new fills the link.
+const BACKLOG_SHARE: u32 = 4;
 /// What a batch costs beside its payload, so that a flood of tiny batches counts too.
 const OVERHEAD: usize = 64;
 
@@ -42,6 +45,8 @@ struct TenantFeed {
     credit: i64,
     /// Its next batch did not fit into its window.
     blocked: bool,
+    /// Reads so far.
+    reads: u32,
 }
 
 /// A run of one priority's batches, read in order.
@@ -91,7 +96,8 @@ impl Feed {
             if !ready(place, tenant) {
                 tenant.credit = tenant.credit.min(0);
             } else if tenant.credit > 0 {
-                let (lot, next) = tenant.lots.iter().enumerate().find(|(_, lot)| !lot.dry)?;
+                let lot = tenant.pick()?;
+                let next = tenant.lots.get(lot)?;
                 let max_bytes = room(place).min(tenant.credit as usize);
                 return Some(Wanted {
                     tenant: place,
@@ -167,7 +173,17 @@ impl TenantFeed {
             live(Priority::Low),
             backlog(Priority::Low),
         ];
-        Self { lots, credit: 0, blocked: false }
+        Self { lots, credit: 0, blocked: false, reads: 0 }
+    }
+
+    /// The lot to read next: of the highest priority that has something, the live one, and at times the backlog.
+    fn pick(&mut self) -> Option<usize> {
+        let first = self.lots.iter().position(|lot| !lot.dry)?;
+        self.reads = self.reads.wrapping_add(1);
+        // Live and backlog of a priority are neighbours.
+        let behind = first + 1;
+        let has_backlog = first % 2 == 0 && self.lots.get(behind).is_some_and(|lot| !lot.dry);
+        Some(if has_backlog && self.reads.is_multiple_of(BACKLOG_SHARE) { behind } else { first })
     }
 }
 
@@ -225,6 +241,17 @@ mod tests {
             vec![(1, Normal, 10), (2, High, 10), (3, Low, 10), (4, Normal, 10), (5, High, 10), (6, Low, 10)];
         let mut feed = Feed::new([Sequence(3)]);
         assert_eq!(drain(&mut feed, &[rows]), [5, 2, 4, 1, 6, 3]);
+    }
+
+    #[test]
+    fn a_backlog_shrinks_even_if_what_is_new_fills_the_link() {
+        // Ten thousand batches were committed before the session, and as many since.
+        let rows: Rows = (1..=20_000).map(|seq| (seq, Priority::Normal, 1_000)).collect();
+        let mut feed = Feed::new([Sequence(10_000)]);
+        let outboxes = [rows];
+        let first: Vec<_> = std::iter::from_fn(|| step(&mut feed, &outboxes)).flatten().take(4_000).collect();
+        let past = first.iter().filter(|(_, seq, _)| *seq <= 10_000).count();
+        assert!((900..1_200).contains(&past), "{past} of 4000 are of the backlog");
     }
 
     #[test]
