@@ -25,10 +25,15 @@ struct Mosquitto {
     child: Child,
 }
 
+/// A port that was free a moment ago: mosquitto cannot be told to choose one.
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
 impl Mosquitto {
     fn start(extra: impl Fn(&Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let text = format!(
             "listener {port} 127.0.0.1\nuser root\npersistence true\npersistence_location {}/\n\
              max_queued_messages 0\n{}\n",
@@ -205,9 +210,13 @@ impl Unrouted for Nowhere {
 }
 
 fn config(port: u16, more: &str) -> Config {
+    config_at(&format!("mqtt://127.0.0.1:{port}"), more)
+}
+
+fn config_at(broker: &str, more: &str) -> Config {
     let text = format!(
         "[gateway]\nid = \"g\"\ndata_dir = \"/nowhere\"\n\
-         [[source]]\nname = \"hall\"\nkind = \"mqtt\"\nbroker = \"mqtt://127.0.0.1:{port}\"\nmax_rows = 64\n{more}\n\
+         [[source]]\nname = \"hall\"\nkind = \"mqtt\"\nbroker = \"{broker}\"\nmax_rows = 64\n{more}\n\
          retry = {{ first = \"scheduled\", then = {{ base = \"20 ms\", cap = \"200 ms\" }} }}\n\
          [[source.topic]]\nfilter = \"site/{{tenant}}/{{device}}\"\ntime = {{ field = \"ts\", unit = \"ms\" }}\n\
          [tenant.acme]\n"
@@ -348,9 +357,47 @@ fn a_wrong_password_is_said_once_and_not_tried_again_until_someone_acts() {
 #[test]
 fn a_broker_that_is_away_is_waited_for() {
     let runtime = runtime();
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let subscription = subscribe(&runtime, &config(port, ""), &Lane::new());
+    let subscription = subscribe(&runtime, &config(free_port(), ""), &Lane::new());
     wait_until("waiting", || subscription.status().why.starts_with("waiting, next try in"));
     assert!(subscription.status().why.contains("refused"), "{}", subscription.status().why);
+    runtime.block_on(subscription.stop(Duration::from_secs(5)));
+}
+
+/// Writes an authority and a broker's certificate by it; returns the authority's file.
+fn pki(folder: &Path, name: &str) -> PathBuf {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+    let own = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&own, &authority).unwrap();
+    let path = |end: &str| folder.join(format!("{name}.{end}"));
+    std::fs::write(path("ca"), authority.pem()).unwrap();
+    std::fs::write(path("crt"), certificate.pem()).unwrap();
+    std::fs::write(path("key"), own.serialize_pem()).unwrap();
+    path("ca")
+}
+
+#[test]
+fn a_broker_is_trusted_by_its_authority_and_by_no_other() {
+    let runtime = runtime();
+    let broker = Mosquitto::start(|folder| {
+        pki(folder, "broker");
+        let file = |end: &str| folder.join(format!("broker.{end}")).display().to_string();
+        format!("allow_anonymous true\ncertfile {}\nkeyfile {}", file("crt"), file("key"))
+    });
+    let folder = broker.folder.path();
+    let address = format!("mqtts://127.0.0.1:{}", broker.port);
+    let trusting = |authority: &Path| config_at(&address, &format!("trust = {authority:?}"));
+    let (lane, other) = (Lane::new(), pki(folder, "other"));
+    let subscription = subscribe(&runtime, &trusting(&other), &lane);
+    wait_until("refused", || subscription.status().why.starts_with("parked"));
+    let why = subscription.status().why;
+    assert!(why.contains("the broker's certificate is not trusted"), "{why}");
+    drop(subscription);
+
+    let subscription = subscribe(&runtime, &trusting(&folder.join("broker.ca")), &lane);
+    wait_connected(&subscription);
     runtime.block_on(subscription.stop(Duration::from_secs(5)));
 }
