@@ -1,84 +1,105 @@
-//! What a plugin call costs: 1,000 rows of 5 columns and 200 devices through `linear` and `range`, beside the same
-//! computation as a native loop. `cargo run --release -p runtime --example call -- plugins/dist`
+//! What a plugin call costs: rows of 5 columns and up to 200 devices through built-in plugins, beside the copies that
+//! the boundary cannot do without. `cargo run --release -p runtime --example call -- plugins/dist`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use runtime::{CallContext, Engine, EngineConfig, Limits, Processed, Step, StepConfig};
+use runtime::{CallContext, Engine, EngineConfig, Limits, Plugin, Step, StepConfig};
 use wire::frame::{Column, Frame, Texts, Values};
 
-const ROWS: usize = 1_000;
 const DEVICES: usize = 200;
-const CALLS: u32 = 2_000;
+const CALLS: u32 = 1_000;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+type Done = Result<(), Box<dyn std::error::Error>>;
+
+fn main() -> Done {
     let dist = std::env::args().nth(1).map_or_else(|| PathBuf::from("plugins/dist"), PathBuf::from);
     let cache = std::env::temp_dir().join(format!("sluice-call-{}", std::process::id()));
     let engine = Engine::new(EngineConfig::new(&cache))?;
     println!("resident after start: {} KiB", resident());
-    let linear = r#"{"column": "temperature_c", "into": "temperature_f", "scale": 1.8, "offset": 32, "resolution": 0.01}"#;
-    let range = r#"{"column": "temperature_c", "min": -40, "max": 125}"#;
-    let mut steps = [step(&engine, &dist, "linear", linear)?, step(&engine, &dist, "range", range)?];
-    println!("resident with two steps: {} KiB", resident());
-    let begun = Instant::now();
-    drop(step(&engine, &dist, "linear", linear)?);
-    println!("load from the cache, instantiate, configure: {:.0} us", begun.elapsed().as_secs_f64() * 1e6);
-
-    let input = [frame()];
-    for (step, what) in steps.iter_mut().zip(["linear", "range"]) {
-        measure(what, || step.process(&input, &CallContext::default()).map(|_| ()))?;
+    let site = Site { engine, dist };
+    site.load("linear")?;
+    let plugin = site.load("linear")?;
+    measure("instantiate and configure", 1, || site.step(&plugin, LINEAR).map(drop))?;
+    for rows in [10, 100, 1_000] {
+        println!("{rows} rows, {} devices:", rows.min(DEVICES));
+        site.calls(rows)?;
     }
-    measure("both", || {
-        let mut frames: Vec<Frame> = Vec::new();
-        for (index, step) in steps.iter_mut().enumerate() {
-            let input = if index == 0 { &input[..] } else { &frames[..] };
-            let Processed { frames: routed, .. } = step.process(input, &CallContext::default())?;
-            frames = routed.into_iter().map(|routed| routed.frame).collect();
-        }
-        Ok(())
-    })?;
-    measure("copying the frame twice, natively", || {
-        std::hint::black_box((input.to_vec(), input.to_vec()));
-        Ok(())
-    })?;
     println!("resident at the end: {} KiB", resident());
     std::fs::remove_dir_all(cache)?;
     Ok(())
 }
 
-fn step(engine: &Engine, dist: &Path, name: &str, config: &str) -> Result<Step, Box<dyn std::error::Error>> {
-    let begun = Instant::now();
-    let plugin = engine.load(&dist.join(format!("{name}.wasm")))?;
-    println!("{name}: load {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
-    let config = StepConfig { name: name.into(), config_json: config.into(), limits: Limits::default() };
-    Ok(Step::new(engine, &plugin, config, Vec::new(), &CallContext::default())?)
+const LINEAR: &str =
+    r#"{"column": "temperature_c", "into": "temperature_f", "scale": 1.8, "offset": 32, "resolution": 0.01}"#;
+const RANGE: &str = r#"{"column": "temperature_c", "min": -40, "max": 125}"#;
+const WINDOW: &str = r#"{"columns": ["temperature_c", "pressure_kpa"], "every": "10 s"}"#;
+
+struct Site {
+    engine: Engine,
+    dist: PathBuf,
 }
 
-fn measure(
-    what: &str,
-    mut call: impl FnMut() -> Result<(), Box<runtime::StepFault>>,
-) -> Result<(), Box<runtime::StepFault>> {
+impl Site {
+    fn load(&self, name: &str) -> Result<Plugin, Box<dyn std::error::Error>> {
+        let begun = Instant::now();
+        let plugin = self.engine.load(&self.dist.join(format!("{name}.wasm")))?;
+        println!("{name}: loaded in {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
+        Ok(plugin)
+    }
+
+    fn step(&self, plugin: &Plugin, config: &str) -> Result<Step, Box<dyn std::error::Error>> {
+        let config =
+            StepConfig { name: "step".into(), config_json: config.into(), limits: Limits::default() };
+        Ok(Step::new(&self.engine, plugin, config, Vec::new(), &CallContext::default())?)
+    }
+
+    fn calls(&self, rows: usize) -> Done {
+        let input = [frame(rows)];
+        let context = CallContext { now: 1_000_000_000_000, ..CallContext::default() };
+        for (name, config) in [("linear", LINEAR), ("range", RANGE), ("window", WINDOW)] {
+            let mut step = self.step(&self.load(name)?, config)?;
+            measure(name, rows, || Ok(drop(step.process(&input, &context)?)))?;
+        }
+        let mut steps = [self.step(&self.load("linear")?, LINEAR)?, self.step(&self.load("range")?, RANGE)?];
+        measure("linear, then range", rows, || {
+            let mut frames: Vec<Frame> = Vec::new();
+            for (index, step) in steps.iter_mut().enumerate() {
+                let input = if index == 0 { &input[..] } else { &frames[..] };
+                frames =
+                    step.process(input, &context)?.frames.into_iter().map(|routed| routed.frame).collect();
+            }
+            Ok(())
+        })?;
+        measure("the frame copied twice, natively", rows, || {
+            std::hint::black_box((input.to_vec(), input.to_vec()));
+            Ok(())
+        })
+    }
+}
+
+fn measure(what: &str, rows: usize, mut call: impl FnMut() -> Done) -> Done {
     (0..CALLS / 10).try_for_each(|_| call())?;
     let begun = Instant::now();
     (0..CALLS).try_for_each(|_| call())?;
     let micros = begun.elapsed().as_secs_f64() * 1e6 / f64::from(CALLS);
-    println!("{what}: {micros:.1} us a call, {:.1} ns a row", micros * 1e3 / ROWS as f64);
+    println!("{what}: {micros:.1} us a call, {:.1} ns a row", micros * 1e3 / rows as f64);
     Ok(())
 }
 
-fn frame() -> Frame {
+fn frame(rows: usize) -> Frame {
     let column =
         |name: &str, values| Column { name: name.into(), unit: String::new(), values, status: Vec::new() };
-    let floats = |scale: f64| Values::F64((0..ROWS).map(|row| row as f64 * scale).collect());
+    let floats = |scale: f64| Values::F64((0..rows).map(|row| row as f64 * scale).collect());
     let texts = Texts {
         dictionary: vec!["RUN".into(), "IDLE".into()],
-        index: (0..ROWS as u32).map(|row| row % 2).collect(),
+        index: (0..rows as u32).map(|row| row % 2).collect(),
     };
     Frame {
         profile: "machine".into(),
-        devices: (0..DEVICES).map(|device| format!("device-{device:04}")).collect(),
-        device: (0..ROWS as u32).map(|row| row % DEVICES as u32).collect(),
-        time: (0..ROWS as i64).collect(),
+        devices: (0..DEVICES.min(rows)).map(|device| format!("device-{device:04}")).collect(),
+        device: (0..rows as u32).map(|row| row % DEVICES as u32).collect(),
+        time: (0..rows as i64).collect(),
         columns: vec![
             column("temperature_c", floats(0.01)),
             column("pressure_kpa", floats(0.1)),

@@ -143,3 +143,16 @@ impl DecodeStep {
         self.0.state_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_may_move_to_the_thread_of_their_lane() {
+        fn sendable<T: Send>() {}
+        sendable::<Step>();
+        sendable::<DecodeStep>();
+        sendable::<Engine>();
+    }
+}

@@ -46,11 +46,17 @@ fn a_guest_that_asks_for_ticks_too_often_gets_them_every_ten_milliseconds() {
 
 #[test]
 fn a_guest_that_allocates_without_end_is_held_to_its_memory() {
-    let limits = Limits { memory: 16 << 20, time: Duration::from_secs(60), ..Limits::default() };
-    let mut step = Site::shared().limited("fixtures/alloc", "{}", limits);
-    let fault = step.process(&[frame(&[("a", 1, 1.0)])], &NOW).unwrap_err();
+    let site = Site::shared();
+    let input = [frame(&[("a", 1, 1.0)])];
+    let with = |mib: usize| Limits { memory: mib << 20, time: Duration::from_secs(60), ..Limits::default() };
+    let mut endless = site.limited("fixtures/alloc", "{}", with(16));
+    let fault = endless.process(&input, &NOW).unwrap_err();
     assert_eq!(fault.kind, FaultKind::Memory, "{fault}");
-    assert!(step.tick(&NOW).is_ok());
+    assert!(endless.tick(&NOW).is_ok());
+
+    let mut greedy = site.limited("fixtures/alloc", r#"{"mib": 24}"#, with(16));
+    assert_eq!(greedy.process(&input, &NOW).unwrap_err().kind, FaultKind::Memory);
+    assert!(site.limited("fixtures/alloc", r#"{"mib": 24}"#, with(32)).process(&input, &NOW).is_ok());
 }
 
 #[test]
