@@ -1,1 +1,16 @@
+//! The real binary, and real QUIC gateways made of `wire`'s session, against each other.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, also in what it calls"
+)]
 
+mod capacity;
+mod command_line;
+mod gateway;
+mod hostile;
+mod landing;
+mod roster;
+mod site;
