@@ -59,7 +59,10 @@ impl Site {
         let context = CallContext { now: 1_000_000_000_000, ..CallContext::default() };
         for (name, config) in [("linear", LINEAR), ("range", RANGE), ("window", WINDOW)] {
             let mut step = self.step(&self.load(name)?, config)?;
-            measure(name, rows, || Ok(drop(step.process(&input, &context)?)))?;
+            measure(name, rows, || {
+                step.process(&input, &context)?;
+                Ok(())
+            })?;
         }
         let mut steps = [self.step(&self.load("linear")?, LINEAR)?, self.step(&self.load("range")?, RANGE)?];
         measure("linear, then range", rows, || {
