@@ -92,7 +92,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let mut stage = Stage::open(seed)?;
     say(&format!(
         "{} devices of 2 tenants publish {RATE:.0} messages/s over MQTT (QoS 1 and 2) for {} s.\n\
-         acme: °C → °F, drop outside −40..125 °C, alarm above 90 °C.  globex: drop outside −40..125 °C, deadband, tag.",
+         acme: °C → °F, drop outside −40..125 °C, alarm above 80 °C.  globex: drop outside −40..125 °C, deadband, tag.",
         2 * DEVICES,
         publish.as_secs()
     ));
@@ -132,6 +132,7 @@ impl Stage {
             rate: Some(RATE),
             each: None,
             window: 32,
+            cut_after: None,
             seed,
         })?;
         let now = Instant::now();

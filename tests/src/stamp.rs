@@ -161,7 +161,7 @@ impl Stamp {
     pub fn delays(&self) -> Result<Vec<(i64, i64)>> {
         let rows = self.lines()?.map(|line| {
             let row: Row = serde_json::from_str(&line?)?;
-            Ok((row.time, row.received - row.time))
+            Ok((row.time_ns, row.received_ns - row.time_ns))
         });
         rows.collect()
     }
@@ -177,7 +177,7 @@ impl Stamp {
 
     fn lines(&self) -> Result<Export> {
         let mut export = Command::new(binary("sluice-stamp")?);
-        export.arg("export").arg("--config").arg(&self.config).args(["--format", "jsonl"]);
+        export.arg("export").arg("--config").arg(&self.config).args(["--format", "json"]);
         let mut child = export.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let out = child.stdout.take().context("the export has no output")?;
         Ok(Export { child, lines: BufReader::with_capacity(1 << 20, out) })
@@ -223,9 +223,8 @@ struct Row {
     tenant: String,
     device: String,
     route: String,
-    time: i64,
-    #[serde(default)]
-    received: i64,
+    time_ns: i64,
+    received_ns: i64,
     seq: Option<f64>,
     temperature_c: Option<f64>,
     temperature_f: Option<f64>,
@@ -238,7 +237,7 @@ impl From<Row> for Landed {
             tenant: row.tenant,
             device: row.device,
             route: row.route,
-            time: row.time,
+            time: row.time_ns,
             seq: row.seq,
             celsius: row.temperature_c,
             fahrenheit: row.temperature_f,

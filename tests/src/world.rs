@@ -90,9 +90,9 @@ pub const ALARM_RULES: Rules = Rules { alarm: Some((ALARM_ABOVE, ALARM_CLEAR)), 
 pub const DEADBAND_RULES: Rules = Rules { alarm: None, deadband: Some(DEADBAND) };
 
 /// Degrees Celsius above which the alarm is raised.
-const ALARM_ABOVE: f64 = 90.0;
+const ALARM_ABOVE: f64 = 80.0;
 /// Degrees Celsius at which it is cleared.
-const ALARM_CLEAR: f64 = 88.0;
+const ALARM_CLEAR: f64 = 78.5;
 /// Degrees Celsius that a value has to move to be kept.
 const DEADBAND: f64 = 0.15;
 

@@ -254,7 +254,7 @@ fn bare(scenario: &Scenario) -> Result<Rate> {
 fn plan(address: SocketAddr, scenario: &Scenario) -> Plan {
     let Scenario { qos, rate, window, .. } = *scenario;
     let fleets = vec![Fleet::new("acme", DEVICES, qos), Fleet::new("globex", DEVICES, qos)];
-    Plan { address, fleets, rate, each: None, window, seed: 1 }
+    Plan { address, fleets, rate, each: None, window, cut_after: None, seed: 1 }
 }
 
 fn own_cpu() -> Result<Duration> {

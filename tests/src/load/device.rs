@@ -155,6 +155,7 @@ impl Device {
     ) -> io::Result<()> {
         self.out.clear();
         self.send_again(progress);
+        let cut_at = self.plan.cut_after.map(|after| self.ledger.entries.len() + after as usize);
         let mut read = vec![0; 4 * 1024];
         let mut have = 0;
         loop {
@@ -162,6 +163,9 @@ impl Device {
             write_some(&stream, &mut self.out)?;
             if orders.abandon.load(Relaxed) {
                 return Ok(());
+            }
+            if self.out.is_empty() && cut_at.is_some_and(|at| self.ledger.entries.len() >= at) {
+                return Err(io::ErrorKind::ConnectionAborted.into());
             }
             if self.out.is_empty() && self.done(orders) {
                 mqtt::disconnect(&mut self.out);

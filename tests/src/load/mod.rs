@@ -31,6 +31,9 @@ pub struct Plan {
     pub each: Option<u32>,
     /// Unacknowledged messages per device. At most 64: a gateway tells repetitions among a device's last 64.
     pub window: usize,
+    /// Each device breaks its own connection after that many messages, with acknowledgements on their way; `None`:
+    /// never.
+    pub cut_after: Option<u32>,
     /// Everything random follows from it.
     pub seed: u64,
 }

@@ -73,7 +73,7 @@ fn a_column_that_changes_its_type_lands_as_it_came() {
     let mut rows = site.rows();
     rows.sort_by_key(|row| row["seq"].as_f64().unwrap() as i64);
     let values: Vec<String> = rows.iter().map(|row| row["rpm"].to_string()).collect();
-    assert_eq!(values, ["1480.0", "\"fast\"", "true", "9007199254740993", "1480.5"]);
+    assert_eq!(values, ["1480", "\"fast\"", "true", "9007199254740993", "1480.5"]);
 }
 
 #[test]

@@ -7,20 +7,21 @@ use crate::site::Site;
 
 /// What `check` says of a configuration into which something was put, and whether it passed.
 fn check(change: impl Fn(&str) -> String) -> (String, bool) {
+    let (said, passed, _) = check_at(change, "");
+    (said, passed)
+}
+
+/// As [`check`], with the line (from 1) of the changed file on which the text stands.
+fn check_at(change: impl Fn(&str) -> String, part: &str) -> (String, bool, usize) {
     let tenants = vec![("acme".to_owned(), workload_chain("acme"))];
     let site = Site::create(&Setup { tenants, ..Setup::default() });
-    let text = std::fs::read_to_string(&site.gateway.config).unwrap();
-    let changed = change(&text);
+    let changed = change(&std::fs::read_to_string(&site.gateway.config).unwrap());
     std::fs::write(&site.gateway.config, &changed).unwrap();
+    let line = 1 + changed.lines().position(|line| line.contains(part)).unwrap();
     let output = site.gateway.cli("check", &[]).unwrap();
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    (said, output.status.success())
-}
-
-/// The line (from 1) on which the text stands.
-fn line_of(text: &str, part: &str) -> usize {
-    1 + text.lines().position(|line| line.contains(part)).unwrap()
+    (said, output.status.success(), line)
 }
 
 #[test]
@@ -31,16 +32,13 @@ fn a_good_configuration_passes() {
 
 #[test]
 fn an_unknown_key_is_named_with_its_line() {
-    let mut line = 0;
-    let marked =
+    let with_colour =
         |text: &str| text.replace("kind = \"mqtt-listener\"", "kind = \"mqtt-listener\"\ncolour = \"red\"");
-    let (said, passed) = check(|text| {
-        let changed = marked(text);
-        assert!(line_of(&changed, "colour") > 1);
-        changed
-    });
-    line += said.lines().filter(|line| line.contains("edge-1.toml:")).count();
-    assert!(!passed && line > 0 && said.contains("colour"), "{said}");
+    let (said, passed, line) = check_at(with_colour, "colour");
+    assert!(
+        !passed && said.contains("colour") && said.contains(&format!("edge-1.toml:{line}")),
+        "{line}: {said}"
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ fn every_message_is_accepted_once_also_when_the_broker_restarts() {
             rate: Some(5_000.0),
             each: Some(1_000),
             window: 16,
+            cut_after: None,
             seed: 7,
         };
         let load = Load::start(plan).unwrap();

@@ -25,7 +25,7 @@ fn a_message_becomes_a_row_with_what_its_tenants_plugins_made_of_it() {
     assert_eq!(row["temperature_f"], 70.754);
     assert_eq!(
         (&row["pressure_kpa"], &row["rpm"], &row["state"]),
-        (&101.3.into(), &1480.0.into(), &"RUN".into())
+        (&101.3.into(), &1480.into(), &"RUN".into())
     );
 }
 

@@ -62,6 +62,30 @@ fn a_gateway_killed_under_load_loses_and_repeats_nothing_at_qos_2() {
     killed_gateway(2);
 }
 
+/// Devices break their connections with acknowledgements on their way, and send again what was committed already.
+fn broken_connections(qos: u8) {
+    let mut site = Site::start(&["acme"]);
+    let mut all = plan(site.gateway.mqtt, vec![Fleet::new("acme", 10, qos)], 5_000.0);
+    (all.each, all.cut_after) = (Some(1_000), Some(50));
+    let ledger = Load::start(all).unwrap().wait().unwrap();
+    let account = site.settle(&ledger);
+    assert_eq!((account.accepted, ledger.sessions_lost()), (10_000, 0));
+    assert!(account.repeated > 100, "{account:#?}");
+    if qos == 1 {
+        assert!(site.gateway.tenant("acme").unwrap().duplicates > 0, "nothing was committed and sent again");
+    }
+}
+
+#[test]
+fn devices_whose_connections_break_land_once_at_qos_1() {
+    broken_connections(1);
+}
+
+#[test]
+fn devices_whose_connections_break_land_once_at_qos_2() {
+    broken_connections(2);
+}
+
 #[test]
 fn a_gateway_killed_with_a_backlog_keeps_it() {
     let mut site = Site::start(&["acme"]);

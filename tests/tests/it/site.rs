@@ -80,5 +80,5 @@ impl Site {
 pub(crate) fn plan(address: SocketAddr, fleets: Vec<Fleet>, rate: f64) -> Plan {
     let seed = std::process::id().into();
     println!("seed {seed}");
-    Plan { address, fleets, rate: Some(rate), each: None, window: 32, seed }
+    Plan { address, fleets, rate: Some(rate), each: None, window: 32, cut_after: None, seed }
 }
