@@ -71,6 +71,7 @@ struct Task {
 }
 
 /// What ended a wait.
+#[expect(clippy::large_enum_variant, reason = "passed on once per event, never kept")]
 enum Turn {
     /// The library has something.
     Event(Result<Event, ConnectionError>),
@@ -146,9 +147,7 @@ impl Task {
 
     /// Connects and takes messages until that fails, or until it is told to stop.
     async fn converse(&mut self, eventloop: &mut EventLoop) -> Result<Instant, Outcome> {
-        if let Err(outcome) = self.prepare(eventloop) {
-            return Err(outcome);
-        }
+        self.prepare(eventloop)?;
         loop {
             match self.turn(Some(eventloop), None).await {
                 Turn::Event(Ok(event)) => self.heed(event, eventloop)?,
