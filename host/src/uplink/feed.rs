@@ -45,8 +45,8 @@ struct TenantFeed {
     credit: i64,
     /// Its next batch did not fit into its window.
     blocked: bool,
-    /// Reads so far.
-    reads: u32,
+    /// Times that live and backlog both waited.
+    contended: u32,
 }
 
 /// A run of one priority's batches, read in order.
@@ -173,17 +173,19 @@ impl TenantFeed {
             live(Priority::Low),
             backlog(Priority::Low),
         ];
-        Self { lots, credit: 0, blocked: false, reads: 0 }
+        Self { lots, credit: 0, blocked: false, contended: 0 }
     }
 
     /// The lot to read next: of the highest priority that has something, the live one, and at times the backlog.
     fn pick(&mut self) -> Option<usize> {
         let first = self.lots.iter().position(|lot| !lot.dry)?;
-        self.reads = self.reads.wrapping_add(1);
         // Live and backlog of a priority are neighbours.
         let behind = first + 1;
-        let has_backlog = first % 2 == 0 && self.lots.get(behind).is_some_and(|lot| !lot.dry);
-        Some(if has_backlog && self.reads.is_multiple_of(BACKLOG_SHARE) { behind } else { first })
+        if first % 2 != 0 || self.lots.get(behind).is_none_or(|lot| lot.dry) {
+            return Some(first);
+        }
+        self.contended = self.contended.wrapping_add(1);
+        Some(if self.contended.is_multiple_of(BACKLOG_SHARE) { behind } else { first })
     }
 }
 
