@@ -155,11 +155,18 @@ fn load(address: SocketAddr, qos: u32, rate: u32, seconds: u32) -> anyhow::Resul
     })
 }
 
-async fn client(address: SocketAddr, n: u32, qos: u32, rate: u32, seconds: u32) -> anyhow::Result<(Duration, u64)> {
+async fn client(
+    address: SocketAddr,
+    n: u32,
+    qos: u32,
+    rate: u32,
+    seconds: u32,
+) -> anyhow::Result<(Duration, u64)> {
     let mut socket = tokio::net::TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
     let id = format!("device-{n:03}");
-    let mut connect = vec![0x10, 12 + id.len() as u8, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, id.len() as u8];
+    let mut connect =
+        vec![0x10, 12 + id.len() as u8, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60, 0, id.len() as u8];
     connect.extend_from_slice(id.as_bytes());
     socket.write_all(&connect).await?;
     socket.read_exact(&mut [0; 4]).await?;

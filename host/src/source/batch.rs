@@ -81,10 +81,19 @@ impl<K> Batch<K> {
 
     /// The open frame of a layout.
     #[inline]
-    pub(crate) fn frame(&mut self, layout: u32, shapes: &Shapes, profile: &str, units: &Units) -> &mut OpenFrame {
+    pub(crate) fn frame(
+        &mut self,
+        layout: u32,
+        shapes: &Shapes,
+        profile: &str,
+        units: &Units,
+    ) -> &mut OpenFrame {
         let known = self.open.get(layout as usize).copied().unwrap_or(NONE);
         let at = if known == NONE { self.open_frame(layout, shapes, profile, units) } else { known };
-        #[expect(clippy::indexing_slicing, reason = "`open` holds places in `frames` only, both are emptied together")]
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "`open` holds places in `frames` only, both are emptied together"
+        )]
         &mut self.frames[at as usize]
     }
 

@@ -262,7 +262,10 @@ impl Parser {
                 self.cells.push(Cell::I64(value));
                 return Ok(Kind::I64);
             }
-            #[allow(unreachable_patterns, reason = "reachable when another crate turns on jiter's big integers")]
+            #[allow(
+                unreachable_patterns,
+                reason = "reachable when another crate turns on jiter's big integers"
+            )]
             Ok(NumberAny::Int(_)) => return Ok(self.keep(reader.since(start)?)),
             Err(error) if is_out_of_range(&error) => {
                 reader.skip(peek)?;
@@ -360,7 +363,9 @@ impl<'j> Reader<'j> {
     fn take_key(&mut self, first: u8, quoted: &[u8]) -> bool {
         let rest = self.rest();
         let after = match unspaced(rest) {
-            [byte, after @ ..] if *byte == first && !quoted.is_empty() => unspaced(after).strip_prefix(quoted),
+            [byte, after @ ..] if *byte == first && !quoted.is_empty() => {
+                unspaced(after).strip_prefix(quoted)
+            }
             _ => None,
         };
         match after.map(unspaced) {
@@ -405,7 +410,10 @@ impl<'j> Reader<'j> {
     /// The payload from there to here.
     fn since(&self, start: usize) -> Result<&'j str, JsonFault> {
         std::str::from_utf8(self.payload.get(start..self.at()).unwrap_or_default()).map_err(|error| {
-            JsonFault::Syntax { what: JsonErrorType::InvalidUnicodeCodePoint, at: start + error.valid_up_to() }
+            JsonFault::Syntax {
+                what: JsonErrorType::InvalidUnicodeCodePoint,
+                at: start + error.valid_up_to(),
+            }
         })
     }
 

@@ -25,7 +25,11 @@ enum Value {
 type Columns = Vec<(String, Value)>;
 
 /// Parses like a source does, and gives the row by column names.
-fn row_with(parser: &mut Parser, shapes: &mut Shapes, json: &[u8]) -> Result<(Option<i64>, Columns), JsonFault> {
+fn row_with(
+    parser: &mut Parser,
+    shapes: &mut Shapes,
+    json: &[u8],
+) -> Result<(Option<i64>, Columns), JsonFault> {
     let row = parser.parse(json, shapes, 0, &time_rule(TimeMissing::Arrival))?;
     let shape = shapes.get(row.shape).unwrap();
     let layout = shapes.layout_of(shape.layout).unwrap();
@@ -69,7 +73,8 @@ fn nested_keys_are_joined_by_dots() {
 
 #[test]
 fn every_type_has_its_column() {
-    let json = r#"{"f":1.5,"i":-7,"b":true,"c":false,"t":"RUN","n":null,"l":[1, {"x":[]}],"u":"\u00e4\n\"","e":""}"#;
+    let json =
+        r#"{"f":1.5,"i":-7,"b":true,"c":false,"t":"RUN","n":null,"l":[1, {"x":[]}],"u":"\u00e4\n\"","e":""}"#;
     let expected = vec![
         f64s("f", 1.5),
         f64s("i", -7.0),
@@ -90,7 +95,10 @@ fn no_digit_of_an_integer_is_lost() {
     assert_eq!(wide(r#"{"a":9007199254740993}"#), Value::I64(9_007_199_254_740_993));
     assert_eq!(wide(r#"{"a":-9223372036854775808}"#), Value::I64(i64::MIN));
     assert_eq!(wide(r#"{"a":9223372036854775808}"#), Value::Text("9223372036854775808".into()));
-    assert_eq!(wide(r#"{"a":-123456789012345678901234567890}"#), Value::Text("-123456789012345678901234567890".into()));
+    assert_eq!(
+        wide(r#"{"a":-123456789012345678901234567890}"#),
+        Value::Text("-123456789012345678901234567890".into())
+    );
     let Value::F64(zero) = wide(r#"{"a":-0}"#) else { panic!("-0 is a float") };
     assert!(zero.is_sign_negative());
 }
@@ -105,7 +113,10 @@ fn the_time_is_no_column_and_may_be_nested_quoted_or_missing() {
     assert_eq!(time(r#"{"ts":5,"a":1}"#), Ok((None, 2)));
     assert!(matches!(time(r#"{"meta":{"ts":true},"a":1}"#), Err(JsonFault::Time(TimeFault::Type { .. }))));
     assert!(matches!(time(r#"{"meta":{"ts":[1]},"a":1}"#), Err(JsonFault::Time(TimeFault::Type { .. }))));
-    assert!(matches!(time(r#"{"meta":{"ts":99999999999999999999},"a":1}"#), Err(JsonFault::Time(TimeFault::Range))));
+    assert!(matches!(
+        time(r#"{"meta":{"ts":99999999999999999999},"a":1}"#),
+        Err(JsonFault::Time(TimeFault::Range))
+    ));
     assert_eq!(time(r#"{"meta":{"ts":1,"ts":2},"a":1}"#), Err(JsonFault::DuplicateKey("meta.ts".into())));
     let required = |json: &str| {
         Parser::default().parse(json.as_bytes(), &mut Shapes::default(), 0, &time_rule(TimeMissing::Reject))
@@ -131,9 +142,26 @@ fn what_is_no_row_says_why_and_where() {
     assert_eq!(row(&format!(r#"{{"{}":1}}"#, "k".repeat(257))), Err(JsonFault::Name { bytes: 257 }));
     assert_eq!(row(r#"{"a":1e999}"#), Err(JsonFault::Infinite { at: 5 }));
     for broken in [
-        "{", r#"{"a""#, r#"{"a":"#, r#"{"a":1"#, r#"{"a":1,}"#, r#"{"a":1}}"#, r#"{"a":01}"#, r#"{"a":tru}"#,
-        r#"{"a":"x}"#, r#"{"a":.5}"#, r#"{"a":NaN}"#, r#"{"a":Infinity}"#, r#"{"a":-}"#, r#"{a:1}"#, r#"{"a":[1,]}"#,
-        r#"{"a":"\ud800"}"#, "{\"a\":\"\t\"}", r#"{"a":1} x"#, "   ", "{\"a\":1\u{0}}",
+        "{",
+        r#"{"a""#,
+        r#"{"a":"#,
+        r#"{"a":1"#,
+        r#"{"a":1,}"#,
+        r#"{"a":1}}"#,
+        r#"{"a":01}"#,
+        r#"{"a":tru}"#,
+        r#"{"a":"x}"#,
+        r#"{"a":.5}"#,
+        r#"{"a":NaN}"#,
+        r#"{"a":Infinity}"#,
+        r#"{"a":-}"#,
+        r#"{a:1}"#,
+        r#"{"a":[1,]}"#,
+        r#"{"a":"\ud800"}"#,
+        "{\"a\":\"\t\"}",
+        r#"{"a":1} x"#,
+        "   ",
+        "{\"a\":1\u{0}}",
     ] {
         assert!(matches!(row(broken), Err(JsonFault::Syntax { .. })), "{broken:?} gives {:?}", row(broken));
     }
@@ -142,7 +170,12 @@ fn what_is_no_row_says_why_and_where() {
 #[test]
 fn bytes_that_are_no_utf_8_are_refused_wherever_they_stand() {
     for broken in [
-        &b"\xff\xfe{}"[..], b"{\"a\":\"\xff\"}", b"{\"\xc3\":1}", b"{\"a\":[\"\xff\"]}", b"{\"a\":\xff}", b"{\"a\":\"\xed\xa0\x80\"}",
+        &b"\xff\xfe{}"[..],
+        b"{\"a\":\"\xff\"}",
+        b"{\"\xc3\":1}",
+        b"{\"a\":[\"\xff\"]}",
+        b"{\"a\":\xff}",
+        b"{\"a\":\"\xed\xa0\x80\"}",
     ] {
         let result = row_with(&mut Parser::default(), &mut Shapes::default(), broken);
         assert!(matches!(result, Err(JsonFault::Syntax { .. } | JsonFault::NotAnObject(_))), "{result:?}");
@@ -156,7 +189,10 @@ fn depth_and_width_are_bounded() {
     assert_eq!(row(&nested(MAX_DEPTH + 2)), Err(JsonFault::TooDeep));
     assert_eq!(row(&nested(100_000)), Err(JsonFault::TooDeep));
     let arrays = format!(r#"{{"a":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-    assert!(matches!(row(&arrays), Err(JsonFault::Syntax { what: JsonErrorType::RecursionLimitExceeded, .. })));
+    assert!(matches!(
+        row(&arrays),
+        Err(JsonFault::Syntax { what: JsonErrorType::RecursionLimitExceeded, .. })
+    ));
     let wide = |columns: usize| {
         let fields: Vec<String> = (0..columns).map(|n| format!(r#""k{n}":{n}"#)).collect();
         format!("{{{}}}", fields.join(","))
@@ -223,7 +259,11 @@ fn oracle(prefix: &str, value: &serde_json::Value, columns: &mut Columns) {
         serde_json::Value::Array(_) => columns.push(text(prefix, &value.to_string())),
         serde_json::Value::Object(map) => {
             for (key, value) in map {
-                oracle(&if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") }, value, columns);
+                oracle(
+                    &if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") },
+                    value,
+                    columns,
+                );
             }
         }
     }

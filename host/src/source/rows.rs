@@ -447,8 +447,7 @@ fn decode<K>(
         route.placed = (frame.serial, frame.device(route.device, &route.name));
     }
     let repeatable = row.time.is_some() && message.repeats != Repeats::Never;
-    let fingerprint =
-        if repeatable { fingerprint_with(route.seed, message.payload) } else { 0 };
+    let fingerprint = if repeatable { fingerprint_with(route.seed, message.payload) } else { 0 };
     let suspect = repeatable && message.repeats == Repeats::Suspect;
     let head = RowHead { device: route.placed.1, time, payload: message.payload, fingerprint, suspect };
     frame.push(&head, shape, parser);

@@ -71,7 +71,13 @@ fn bench(max_rows: usize, depth: usize) -> Bench {
 }
 
 impl Bench {
-    fn push(&mut self, topic: &str, payload: &str, repeats: Repeats, token: u32) -> Result<Pushed, PushError> {
+    fn push(
+        &mut self,
+        topic: &str,
+        payload: &str,
+        repeats: Repeats,
+        token: u32,
+    ) -> Result<Pushed, PushError> {
         let target = self.gatherer.resolve(topic).unwrap();
         let message = Message { topic, payload: payload.as_bytes(), arrived: NOW, repeats };
         self.gatherer.push(target, &message, Some(token))
@@ -88,8 +94,11 @@ const TOPIC: &str = "site/acme/p1/telemetry";
 #[test]
 fn rows_of_many_devices_share_a_frame_and_keep_their_originals() {
     let mut bench = bench(100, 1);
-    let payloads =
-        [r#"{"ts":1760000000001,"t":1.5,"s":"RUN"}"#, r#"{"s":"STOP","t":2}"#, r#"{"ts":1760000000003,"t":3,"s":"RUN"}"#];
+    let payloads = [
+        r#"{"ts":1760000000001,"t":1.5,"s":"RUN"}"#,
+        r#"{"s":"STOP","t":2}"#,
+        r#"{"ts":1760000000003,"t":3,"s":"RUN"}"#,
+    ];
     for (n, payload) in payloads.iter().enumerate() {
         let topic = format!("site/acme/p{}/telemetry", n % 2);
         assert_eq!(bench.push(&topic, payload, Repeats::Maybe, n as u32), Ok(Pushed::Row));

@@ -45,6 +45,9 @@ pub(crate) struct Layout {
     pub(crate) columns: Vec<(Box<str>, Kind)>,
 }
 
+/// A rule and the columns, sorted by name.
+type LayoutKey = (usize, Vec<(Box<str>, Kind)>);
+
 /// A message's cells in their order, as columns of a layout.
 #[derive(Debug)]
 pub(crate) struct Shape {
@@ -91,7 +94,7 @@ pub(crate) struct Shapes {
     scopes: Vec<Scope>,
     shapes: Vec<Shape>,
     layouts: Vec<Layout>,
-    by_columns: HashMap<(usize, Vec<(Box<str>, Kind)>), u32>,
+    by_columns: HashMap<LayoutKey, u32>,
     roots: Vec<Option<Place>>,
     full: bool,
 }
@@ -222,7 +225,7 @@ impl Shapes {
         Ok(shape)
     }
 
-    fn layout(&mut self, key: (usize, Vec<(Box<str>, Kind)>), names: &[(Box<str>, Kind)]) -> u32 {
+    fn layout(&mut self, key: LayoutKey, names: &[(Box<str>, Kind)]) -> u32 {
         *self.by_columns.entry(key).or_insert_with(|| {
             self.layouts.push(Layout { columns: names.to_vec() });
             u32::try_from(self.layouts.len() - 1).unwrap_or(u32::MAX)

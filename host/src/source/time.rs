@@ -206,9 +206,9 @@ fn zone(text: &[u8]) -> Option<i64> {
 
 fn number(bytes: &[u8], at: usize, digits: usize) -> Option<i64> {
     let digits = bytes.get(at..at + digits)?;
-    digits.iter().try_fold(0, |value, digit| {
-        digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0'))
-    })
+    digits
+        .iter()
+        .try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))
 }
 
 fn days_in(year: i64, month: i64) -> i64 {
@@ -256,9 +256,17 @@ mod tests {
         assert_eq!(rfc3339("1990-12-31T23:59:60Z"), Ok(662_688_000_000_000_000));
         assert_eq!(rfc3339("2024-02-29 12:00:00.000000001+05:30"), Ok(1_709_188_200_000_000_001));
         for wrong in [
-            "", "2024", "2023-02-29T00:00:00Z", "2024-13-01T00:00:00Z", "2024-01-01T24:00:00Z",
-            "2024-01-01T00:00:00", "2024-01-01T00:00:00.Z", "2024-01-01T00:00:00+0100",
-            "2024-01-01T00:00:00Zx", "2024-01-01T00:00:0é", "2024-00-10T00:00:00Z",
+            "",
+            "2024",
+            "2023-02-29T00:00:00Z",
+            "2024-13-01T00:00:00Z",
+            "2024-01-01T24:00:00Z",
+            "2024-01-01T00:00:00",
+            "2024-01-01T00:00:00.Z",
+            "2024-01-01T00:00:00+0100",
+            "2024-01-01T00:00:00Zx",
+            "2024-01-01T00:00:0é",
+            "2024-00-10T00:00:00Z",
         ] {
             assert_eq!(rfc3339(wrong), Err(TimeFault::Text), "{wrong:?}");
         }

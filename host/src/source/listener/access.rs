@@ -45,8 +45,11 @@ impl Access {
                 tenant: user.tenant.clone(),
             })
         };
-        let users =
-            listener.users.iter().map(|(name, user)| Ok((name.clone(), known(user)?))).collect::<Result<_, _>>()?;
+        let users = listener
+            .users
+            .iter()
+            .map(|(name, user)| Ok((name.clone(), known(user)?)))
+            .collect::<Result<_, _>>()?;
         Ok(Self { users, allow_anonymous: listener.allow_anonymous })
     }
 

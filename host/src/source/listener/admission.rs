@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::access::Identity;
 use super::control::{self, Connect, ConnectFault, Refusal, Welcome, Will};
 use super::packet::{Version, split};
 use super::publisher::{MAX_ALIASES, Publisher};
@@ -17,7 +18,6 @@ use super::shared::Shared;
 use super::state::{Closing, State};
 use super::stream::Stream;
 use super::tls;
-use super::access::Identity;
 
 /// Most bytes of a client identifier.
 const MAX_CLIENT_ID: usize = 256;

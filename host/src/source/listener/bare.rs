@@ -109,10 +109,10 @@ async fn serve(mut socket: TcpStream, messages: &AtomicU64) -> std::io::Result<(
                 }
                 kind::PUBLISH => {
                     count += 1;
-                    if let Ok(publish) = publish(packet, version) {
-                        if publish.qos == 1 {
-                            Answer::Puback.write(publish.packet, &mut out);
-                        }
+                    if let Ok(publish) = publish(packet, version)
+                        && publish.qos == 1
+                    {
+                        Answer::Puback.write(publish.packet, &mut out);
                     }
                 }
                 kind::PINGREQ => out.extend_from_slice(&PINGRESP),

@@ -122,7 +122,9 @@ impl Connection<'_> {
             };
             self.shared.counters.bytes_in.add(read as u64);
             let (now, arrived) = state.clock.now();
-            if let Some((heard, _)) = state.slot(self.guest.publisher.place).and_then(|slot| slot.heard.as_mut()) {
+            if let Some((heard, _)) =
+                state.slot(self.guest.publisher.place).and_then(|slot| slot.heard.as_mut())
+            {
                 *heard = now;
             }
             let bytes = scratch.get(..read).unwrap_or_default();
@@ -214,7 +216,12 @@ impl Connection<'_> {
                 if let Some(more) = state.subscribers.due(std::time::Instant::now()) {
                     let user = self.guest.publisher.identity.user.as_deref().unwrap_or("-");
                     let source = &*self.shared.settings.name;
-                    tracing::warn!(source, user, more, "a client wants to subscribe: the gateway takes messages and delivers none");
+                    tracing::warn!(
+                        source,
+                        user,
+                        more,
+                        "a client wants to subscribe: the gateway takes messages and delivers none"
+                    );
                 }
             }
             kind::UNSUBSCRIBE => {
@@ -312,7 +319,9 @@ impl Connection<'_> {
     fn poll_last_words(&mut self, cx: &mut Context<'_>, slot: &mut Slot, scratch: &mut [u8]) -> Poll<()> {
         let stream = &mut self.guest.stream;
         if !self.shut {
-            if ready!(stream.poll_write_out(cx, slot)).is_err() || ready!(stream.poll_shutdown(cx, slot)).is_err() {
+            if ready!(stream.poll_write_out(cx, slot)).is_err()
+                || ready!(stream.poll_shutdown(cx, slot)).is_err()
+            {
                 return Poll::Ready(());
             }
             self.shut = true;

@@ -235,13 +235,21 @@ pub(crate) fn refuse_subscriptions(packet: Packet<'_>, version: Version) -> Resu
             let (subscribe, _) = v3_1_1::Subscribe::parse(packet.body).map_err(fault)?;
             let codes = vec![SubackReturnCode::Failure; subscribe.entries().len()];
             let id = identifier(subscribe.packet_id())?;
-            v3_1_1::Suback::builder().packet_id(id).return_codes(codes).build().map(|p| p.to_continuous_buffer())
+            v3_1_1::Suback::builder()
+                .packet_id(id)
+                .return_codes(codes)
+                .build()
+                .map(|p| p.to_continuous_buffer())
         }
         Version::V5 => {
             let (subscribe, _) = v5_0::Subscribe::parse(packet.body).map_err(fault)?;
             let codes = vec![SubackReasonCode::ImplementationSpecificError; subscribe.entries().len()];
             let id = identifier(subscribe.packet_id())?;
-            v5_0::Suback::builder().packet_id(id).reason_codes(codes).build().map(|p| p.to_continuous_buffer())
+            v5_0::Suback::builder()
+                .packet_id(id)
+                .reason_codes(codes)
+                .build()
+                .map(|p| p.to_continuous_buffer())
         }
     };
     answer.map_err(fault)
@@ -262,7 +270,11 @@ pub(crate) fn unsubscribed(packet: Packet<'_>, version: Version) -> Result<Vec<u
             let (unsubscribe, _) = v5_0::Unsubscribe::parse(packet.body).map_err(fault)?;
             let codes = vec![UnsubackReasonCode::NoSubscriptionExisted; unsubscribe.entries().len()];
             let id = identifier(unsubscribe.packet_id())?;
-            v5_0::Unsuback::builder().packet_id(id).reason_codes(codes).build().map(|p| p.to_continuous_buffer())
+            v5_0::Unsuback::builder()
+                .packet_id(id)
+                .reason_codes(codes)
+                .build()
+                .map(|p| p.to_continuous_buffer())
         }
     };
     answer.map_err(fault)

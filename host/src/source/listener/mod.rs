@@ -138,7 +138,8 @@ impl Listener {
         let thread = std::thread::Builder::new()
             .name(format!("mqtt {name}"))
             .spawn(move || {
-                runtime.block_on(thread::run(Start { shared, listener, tls, told: told_later, stop: stopped }));
+                let start = Start { shared, listener, tls, told: told_later, stop: stopped };
+                runtime.block_on(thread::run(start));
                 drop(runtime);
                 // Nobody may be waiting any more.
                 let _ = over.send(());
@@ -177,7 +178,6 @@ impl ListenerHandle {
     }
 
     /// A view of the counters that outlives the handle.
-    #[must_use]
     pub fn watch(&self) -> impl Fn() -> Snapshot + Send + Sync + 'static {
         let counters = Arc::clone(&self.counters);
         move || counters.snapshot()

@@ -78,7 +78,11 @@ fn rest(messages: u64, elapsed: Duration, connections: u64, longest: Duration) -
         return Duration::ZERO;
     }
     let apart = Duration::from_secs_f64(connections as f64 / rate);
-    if apart < longest { apart.mul_f64(TOGETHER).clamp(SHORT, longest.max(SHORT)) } else { SHORT.min(longest) }
+    if apart < longest {
+        apart.mul_f64(TOGETHER).clamp(SHORT, longest.max(SHORT))
+    } else {
+        SHORT.min(longest)
+    }
 }
 
 #[cfg(test)]

@@ -211,12 +211,10 @@ fn publish_properties(mut rest: &[u8]) -> Result<Option<u16>, PacketFault> {
 pub(crate) fn pubrel(packet: Packet<'_>, version: Version) -> Result<u16, PacketFault> {
     match (packet.body, version) {
         _ if packet.first & 0x0f != 2 => Err(PacketFault::Malformed),
-        ([high, low], _) | ([high, low, ..], Version::V5) => {
-            match u16::from_be_bytes([*high, *low]) {
-                0 => Err(PacketFault::Protocol),
-                id => Ok(id),
-            }
-        }
+        ([high, low], _) | ([high, low, ..], Version::V5) => match u16::from_be_bytes([*high, *low]) {
+            0 => Err(PacketFault::Protocol),
+            id => Ok(id),
+        },
         _ => Err(PacketFault::Malformed),
     }
 }

@@ -1,6 +1,6 @@
 use mqtt_protocol_core::mqtt::Arc as Shared;
 use mqtt_protocol_core::mqtt::packet::Property;
-use mqtt_protocol_core::mqtt::packet::{GenericPacketTrait, Qos, v3_1_1, v5_0};
+use mqtt_protocol_core::mqtt::packet::{Qos, v3_1_1, v5_0};
 use proptest::prelude::*;
 
 use super::*;
@@ -29,7 +29,10 @@ fn lengths_are_read_as_the_standard_says() {
         packet.resize(packet.len() + length, 7);
         let found = split(&packet, length).unwrap().unwrap();
         assert_eq!((found.body.len(), found.total), (length, packet.len()));
-        assert_eq!(split(&packet[..packet.len() - 1], length).map(|found| found.is_some()), Ok(length == 0 && bytes.len() == 2));
+        assert_eq!(
+            split(&packet[..packet.len() - 1], length).map(|found| found.is_some()),
+            Ok(length == 0 && bytes.len() == 2)
+        );
         if length > 0 {
             assert_eq!(split(&packet, length - 1), Err(PacketFault::TooLarge));
         }
@@ -49,13 +52,15 @@ fn any_properties() -> impl Strategy<Value = Vec<Property>> {
         "[a-z/]{0,20}".prop_map(|v| Property::ContentType(p::ContentType::new(v.as_str()).unwrap())),
         "[a-z/]{1,20}".prop_map(|v| Property::ResponseTopic(p::ResponseTopic::new(v.as_str()).unwrap())),
         prop::collection::vec(any::<u8>(), 0..20)
-            .prop_map(|v| Property::CorrelationData(p::CorrelationData::new(v.as_slice()).unwrap())),
+            .prop_map(|v| Property::CorrelationData(p::CorrelationData::new(v).unwrap())),
         ("[a-zä]{0,200}", "[a-z]{0,9}")
             .prop_map(|(k, v)| Property::UserProperty(p::UserProperty::new(k.as_str(), v.as_str()).unwrap())),
     ];
     prop::collection::vec(one, 0..5).prop_map(|mut properties| {
         let mut seen = std::collections::HashSet::new();
-        properties.retain(|property| matches!(property, Property::UserProperty(_)) || seen.insert(property.id() as u8));
+        properties.retain(|property| {
+            matches!(property, Property::UserProperty(_)) || seen.insert(property.id() as u8)
+        });
         properties
     })
 }

@@ -73,13 +73,15 @@ impl Publisher {
         }
         if let (None, Some((topic, target))) = (publish.alias, self.cache.get(publish.topic)) {
             let message = message(topic, &publish, arrived);
-            match state.gatherer.tenant_of(target) {
-                Some(tenant) => match push(self.token_of(state, &publish), state, shared, target, tenant, &message) {
-                    Ok(pushed) => return Ok(self.took(state, shared, &publish, tenant, pushed)),
+            if let Some(tenant) = state.gatherer.tenant_of(target) {
+                match push(self.token_of(&publish), state, shared, target, tenant, &message) {
+                    Ok(pushed) => {
+                        self.took(state, shared, &publish, tenant, pushed);
+                        return Ok(None);
+                    }
                     Err(PushError::Busy(tenant)) => return Ok(Some(self.wait(state, shared, tenant))),
                     Err(PushError::Stale) => {}
-                },
-                None => {}
+                }
             }
             self.cache.clear();
         }
@@ -104,10 +106,11 @@ impl Publisher {
             }
         };
         let message = message(topic, publish, arrived);
-        match push(self.token_of(state, publish), state, shared, target, tenant, &message) {
+        match push(self.token_of(publish), state, shared, target, tenant, &message) {
             Ok(pushed) => {
                 self.cache.put(topic, target);
-                Ok(self.took(state, shared, publish, tenant, pushed))
+                self.took(state, shared, publish, tenant, pushed);
+                Ok(None)
             }
             Err(PushError::Busy(tenant)) => Ok(Some(self.wait(state, shared, tenant))),
             // Resolved in this very call.
@@ -159,9 +162,11 @@ impl Publisher {
     ) -> Result<Option<Hold>, PacketFault> {
         let most = shared.settings.max_in_flight;
         let held = if publish.qos == 2 {
-            state.sessions.get(self.session).map_or(0, |session| match session.identifiers.get(&publish.packet) {
-                Some(_) => 0,
-                None => session.identifiers.len(),
+            state.sessions.get(self.session).map_or(0, |session| {
+                match session.identifiers.get(&publish.packet) {
+                    Some(_) => 0,
+                    None => session.identifiers.len(),
+                }
             })
         } else {
             0
@@ -204,7 +209,7 @@ impl Publisher {
 
     /// The token for a QoS 1 message; that of a QoS 2 message comes with its identifier.
     #[inline]
-    fn token_of(&self, _state: &State, publish: &Publish<'_>) -> Option<Ack> {
+    fn token_of(&self, publish: &Publish<'_>) -> Option<Ack> {
         (publish.qos == 1).then_some(Ack {
             to: self.place,
             serial: self.serial,
@@ -221,7 +226,7 @@ impl Publisher {
         publish: &Publish<'_>,
         tenant: TenantIndex,
         pushed: Pushed,
-    ) -> Option<Hold> {
+    ) {
         if pushed == Pushed::Undecodable {
             shared.counters.undecodable.add(1);
         }
@@ -241,7 +246,6 @@ impl Publisher {
                 }
             }
         }
-        None
     }
 
     /// Notes that a QoS 2 identifier is being taken.
@@ -263,7 +267,8 @@ impl Publisher {
     }
 
     fn wait(&self, state: &mut State, shared: &Shared, tenant: TenantIndex) -> Hold {
-        if let Some(waiting) = state.waiting.get_mut(tenant).filter(|waiting| !waiting.contains(&self.place)) {
+        if let Some(waiting) = state.waiting.get_mut(tenant).filter(|waiting| !waiting.contains(&self.place))
+        {
             waiting.push(self.place);
         }
         shared.send_now(tenant);
@@ -287,7 +292,14 @@ impl Publisher {
         };
         if let Some(more) = state.misrouted.due(std::time::Instant::now()) {
             let user = self.identity.user.as_deref().unwrap_or("-");
-            tracing::warn!(source = &*shared.settings.name, topic, user, reason, more, "a message leads to no tenant");
+            tracing::warn!(
+                source = &*shared.settings.name,
+                topic,
+                user,
+                reason,
+                more,
+                "a message leads to no tenant"
+            );
         }
         if self.version == Version::V5 && publish.qos > 0 {
             let answer = if publish.qos == 1 { Answer::Puback } else { Answer::Pubrec };
@@ -302,7 +314,7 @@ impl Publisher {
                 if let Some(slot) = state.slot(self.place) {
                     slot.in_flight += 1;
                 }
-                self.token_of(state, publish).into_iter().collect()
+                self.token_of(publish).into_iter().collect()
             }
             _ => self.hold_identifier(state, publish.packet, None).map(|(ack, _)| ack).into_iter().collect(),
         };
@@ -371,16 +383,21 @@ impl Publisher {
     }
 
     /// Publishes what the client left behind. It waits for nobody: if its tenant has no room, it is counted as lost.
-    pub(crate) fn publish_will(&self, state: &mut State, shared: &Shared, topic: &str, payload: &[u8], arrived: i64) {
+    pub(crate) fn publish_will(
+        &self,
+        state: &mut State,
+        shared: &Shared,
+        topic: &str,
+        payload: &[u8],
+        arrived: i64,
+    ) {
         let publish =
             Publish { dup: false, qos: 0, topic: topic.as_bytes(), packet: 0, alias: None, payload };
         match self.find(state, topic) {
             Ok((target, tenant)) => {
                 let message = message(topic, &publish, arrived);
                 match push(None, state, shared, target, tenant, &message) {
-                    Ok(pushed) => {
-                        self.took(state, shared, &publish, tenant, pushed);
-                    }
+                    Ok(pushed) => self.took(state, shared, &publish, tenant, pushed),
                     Err(_) => shared.counters.wills_lost.add(1),
                 }
             }

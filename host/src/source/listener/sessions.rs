@@ -160,7 +160,8 @@ impl Table {
 
     /// Places of sessions without a connection whose time is over.
     pub(crate) fn expired(&self, now: i64) -> Vec<u32> {
-        let over = |session: &Session| session.connection.is_none() && session.expires.is_none_or(|at| at <= now);
+        let over =
+            |session: &Session| session.connection.is_none() && session.expires.is_none_or(|at| at <= now);
         (0..)
             .zip(&self.places)
             .filter_map(|(place, session)| session.as_ref().is_some_and(over).then_some(place))

@@ -34,7 +34,13 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(settings: Settings, access: Access, counters: Arc<Counters>, desk: Desk, state: State) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        access: Access,
+        counters: Arc<Counters>,
+        desk: Desk,
+        state: State,
+    ) -> Self {
         let bells = Arc::clone(&state.bells);
         Self { settings, access, counters, desk, state: Mutex::new(state), bells }
     }

@@ -251,7 +251,11 @@ impl State {
             Told::Refused(acks, reason) => {
                 if !acks.is_empty() {
                     let messages = acks.len();
-                    tracing::warn!(reason, messages, "messages were not committed; their clients are to send them again");
+                    tracing::warn!(
+                        reason,
+                        messages,
+                        "messages were not committed; their clients are to send them again"
+                    );
                 }
                 for ack in &acks {
                     self.refuse(*ack);
@@ -331,15 +335,11 @@ impl State {
         for place in self.dirty.drain(..) {
             let Some(slot) = self.slots.get_mut(place as usize) else { continue };
             slot.dirty = false;
-            if let Some(writer) = &slot.writer {
-                if let Ok(sent) = writer.try_write(&slot.out) {
-                    counters.bytes_out.add(sent as u64);
-                    if sent == slot.out.len() {
-                        slot.out.clear();
-                    } else {
-                        slot.out.drain(..sent);
-                    }
-                }
+            if let Some(writer) = &slot.writer
+                && let Ok(sent) = writer.try_write(&slot.out)
+            {
+                counters.bytes_out.add(sent as u64);
+                slot.out.drain(..sent);
             }
             if slot.stalled || !slot.out.is_empty() {
                 slot.wake();

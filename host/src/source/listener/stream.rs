@@ -32,7 +32,11 @@ impl Stream {
     }
 
     /// Sends all of the slot's `out`; returns how many bytes went.
-    pub(crate) fn poll_write_out(&mut self, cx: &mut Context<'_>, slot: &mut Slot) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write_out(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: &mut Slot,
+    ) -> Poll<io::Result<usize>> {
         let mut sent = 0;
         while sent < slot.out.len() {
             let rest = slot.out.get(sent..).unwrap_or_default();

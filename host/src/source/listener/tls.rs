@@ -41,8 +41,11 @@ pub enum TlsError {
 /// [`TlsError`] names the file.
 pub(crate) fn server(tls: &ListenerTls) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(&tls.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key)
-        .map_err(|cause| TlsError::Pem { what: "a private key", path: tls.key.clone(), cause })?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|cause| TlsError::Pem {
+        what: "a private key",
+        path: tls.key.clone(),
+        cause,
+    })?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -74,7 +77,8 @@ pub(crate) fn common_name(connection: &rustls::ServerConnection) -> Option<Strin
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let pem = |cause| TlsError::Pem { what: "a certificate", path: path.to_owned(), cause };
-    let chain: Vec<_> = CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
     if chain.is_empty() { Err(pem(rustls::pki_types::pem::Error::NoItemsFound)) } else { Ok(chain) }
 }
 

@@ -15,7 +15,8 @@ fn users(folder: &tempfile::TempDir) -> Plan {
         password: password.then(|| Secret::File(secret.clone())),
         tenant: only.map(tenant),
     };
-    let users = [user("ada", true, Some("acme")), user("root", true, None), user("pump", false, Some("acme"))];
+    let users =
+        [user("ada", true, Some("acme")), user("root", true, None), user("pump", false, Some("acme"))];
     let mut plan = Plan::default();
     plan.listener.allow_anonymous = false;
     plan.listener.users = users.into_iter().map(|user| (user.name.clone(), user)).collect();

@@ -8,7 +8,8 @@ async fn a_full_lane_stops_its_tenants_devices_and_no_others() {
     let mut stuck = site.connected(4, "stuck").await;
     let mut other = site.connected(4, "other").await;
     // Far more than the lane, a batch and all buffers hold: the client's own sending stops.
-    let flood: Vec<u8> = (0..100_000).flat_map(|n| client::publish(4, 0, 0, TOPIC, payload(n).as_bytes())).collect();
+    let flood: Vec<u8> =
+        (0..100_000).flat_map(|n| client::publish(4, 0, 0, TOPIC, payload(n).as_bytes())).collect();
     let flood = tokio::spawn(async move {
         stuck.send(&flood).await;
         stuck
@@ -23,7 +24,8 @@ async fn a_full_lane_stops_its_tenants_devices_and_no_others() {
     // One intake in the channel, perhaps one being sent, and one batch.
     assert!(site.counters().qos0 <= 30, "{} were taken", site.counters().qos0);
     assert!(!flood.is_finished());
-    let rows: Vec<String> = site.commit(100_000).await.into_iter().flat_map(|gathered| gathered.rows).collect();
+    let rows: Vec<String> =
+        site.commit(100_000).await.into_iter().flat_map(|gathered| gathered.rows).collect();
     assert_eq!(rows.len(), 100_000);
     assert!(rows.iter().zip(0..).all(|(row, n)| *row == payload(n)));
     drop(flood.await.unwrap());

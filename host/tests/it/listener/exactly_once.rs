@@ -81,7 +81,8 @@ async fn a_repetition_is_answered_and_not_taken() {
 
 #[tokio::test]
 async fn identifiers_survive_a_restart_with_their_session() {
-    let held = |client: &str, packet| HeldIdentifier { tenant: tenant("acme"), client: client.into(), packet };
+    let held =
+        |client: &str, packet| HeldIdentifier { tenant: tenant("acme"), client: client.into(), packet };
     let mut site = Plan {
         held: vec![held("floor/c", 5), held("floor/gone", 6)],
         known: vec![KnownSession { client: "floor/c".into(), expires: None }],

@@ -51,7 +51,8 @@ async fn a_packet_may_come_byte_by_byte_or_many_at_once() {
     for byte in client::publish(4, 0, 0, TOPIC, payload(0).as_bytes()) {
         client.send(&[byte]).await;
     }
-    let many: Vec<u8> = (1..5_000).flat_map(|n| client::publish(4, 0, 0, TOPIC, payload(n).as_bytes())).collect();
+    let many: Vec<u8> =
+        (1..5_000).flat_map(|n| client::publish(4, 0, 0, TOPIC, payload(n).as_bytes())).collect();
     client.send(&many).await;
     let rows: Vec<String> = site.commit(5_000).await.into_iter().flat_map(|gathered| gathered.rows).collect();
     assert_eq!(rows, (0..5_000).map(payload).collect::<Vec<_>>());

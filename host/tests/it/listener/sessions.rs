@@ -85,7 +85,8 @@ async fn mqtt_5_is_told_what_differs_from_what_it_asked_for() {
     assert!(has(&connack, &[0x22, 0, 16]), "topic alias maximum");
     assert!(has(&connack, &[0x28, 0]), "no wildcard subscriptions");
     let mut client = site.client().await;
-    let connack = client.connect(&Connect { keep_alive: 40, session_expiry: 60, ..Connect::kept(5, "c") }).await;
+    let connack =
+        client.connect(&Connect { keep_alive: 40, session_expiry: 60, ..Connect::kept(5, "c") }).await;
     assert!(!has(&connack, &[0x13, 0]) && !has(&connack, &[0x11, 0, 0]));
 }
 
