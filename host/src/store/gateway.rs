@@ -208,7 +208,10 @@ impl Writer {
                 Ok(unrouted) => {
                     failing = false;
                     *locked(&self.unrouted) = unrouted;
-                    group.into_iter().flat_map(|commit| commit.custody).for_each(|custody| custody.committed());
+                    group
+                        .into_iter()
+                        .flat_map(|commit| commit.custody)
+                        .for_each(|custody| custody.committed());
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
@@ -241,7 +244,9 @@ impl Writer {
         }
         while unrouted.bytes > DEAD_LETTER_BYTES {
             let oldest = transaction
-                .prepare_cached("DELETE FROM dead_letters WHERE id = (SELECT MIN(id) FROM dead_letters) RETURNING size")?
+                .prepare_cached(
+                    "DELETE FROM dead_letters WHERE id = (SELECT MIN(id) FROM dead_letters) RETURNING size",
+                )?
                 .query_row([], |row| row.get(0))?;
             unrouted.bytes = unrouted.bytes.saturating_sub(unsigned(oldest));
             unrouted.kept = unrouted.kept.saturating_sub(1);
@@ -276,7 +281,8 @@ fn insert_unrouted(
 }
 
 fn connect(path: &Path) -> Result<Connection, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(schema::failed(path))?;
     schema::set_up(&connection).map_err(schema::failed(path))?;
     let version = make_tables(&mut connection).map_err(schema::failed(path))?;
@@ -318,10 +324,9 @@ fn load(connection: &Connection, now: i64) -> rusqlite::Result<(InstallationId, 
     let sessions = query
         .query_map([], |row| Ok(Session { client: row.get(0)?, expires: row.get(1)? }))?
         .collect::<rusqlite::Result<_>>()?;
-    let unrouted = connection.query_row(
-        "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM dead_letters",
-        [],
-        |row| Ok(Unrouted { kept: unsigned(row.get(0)?), bytes: unsigned(row.get(1)?), evicted: 0 }),
-    )?;
+    let unrouted =
+        connection.query_row("SELECT COUNT(*), COALESCE(SUM(size), 0) FROM dead_letters", [], |row| {
+            Ok(Unrouted { kept: unsigned(row.get(0)?), bytes: unsigned(row.get(1)?), evicted: 0 })
+        })?;
     Ok((InstallationId(installation.cast_unsigned()), sessions, unrouted))
 }

@@ -111,7 +111,12 @@ impl Group<'_> {
             || totals.used() + bytes <= self.config.quota
     }
 
-    fn enter(&self, transaction: &Transaction<'_>, job: &Commit, effects: &mut Effects) -> rusqlite::Result<()> {
+    fn enter(
+        &self,
+        transaction: &Transaction<'_>,
+        job: &Commit,
+        effects: &mut Effects,
+    ) -> rusqlite::Result<()> {
         effects.totals.counts.add(&job.counts);
         for batch in &job.batches {
             insert_batch(transaction, batch, self.now, effects)?;
@@ -168,8 +173,9 @@ fn change_state(
     totals: &mut Totals,
 ) -> rusqlite::Result<()> {
     let key = (&*change.step, change.key.as_str());
-    let mut size = transaction
-        .prepare_cached("SELECT COALESCE(SUM(LENGTH(value) + ?3), 0) FROM state WHERE step = ?1 AND key = ?2")?;
+    let mut size = transaction.prepare_cached(
+        "SELECT COALESCE(SUM(LENGTH(value) + ?3), 0) FROM state WHERE step = ?1 AND key = ?2",
+    )?;
     let key_bytes = signed(change.key.len() as u64);
     let before: i64 = size.query_row((key.0, key.1, key_bytes), |row| row.get(0))?;
     totals.state_bytes = totals.state_bytes.saturating_sub(unsigned(before));
@@ -267,8 +273,9 @@ fn subtract_landed(
     most: usize,
     totals: &mut Totals,
 ) -> rusqlite::Result<(usize, Option<Sequence>)> {
-    let mut query = transaction
-        .prepare_cached("SELECT seq, priority, rows, bytes FROM outbox WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq")?;
+    let mut query = transaction.prepare_cached(
+        "SELECT seq, priority, rows, bytes FROM outbox WHERE seq BETWEEN ?1 AND ?2 ORDER BY seq",
+    )?;
     let mut rows = query.query((signed(from.0), signed(to.0)))?;
     let (mut seen, mut last) = (0, from);
     while let Some(row) = rows.next()? {
@@ -287,7 +294,11 @@ fn subtract_landed(
 }
 
 /// The group's row of `commits`, and the fingerprints' log compacted when it has grown.
-fn note_commit(transaction: &Transaction<'_>, recent: Vec<u8>, effects: &mut Effects) -> rusqlite::Result<()> {
+fn note_commit(
+    transaction: &Transaction<'_>,
+    recent: Vec<u8>,
+    effects: &mut Effects,
+) -> rusqlite::Result<()> {
     let totals = &mut effects.totals;
     totals.recent_log += recent.len() as u64;
     let limit = (totals.recent_base * COMPACT_FACTOR).clamp(COMPACT_LEAST, COMPACT_MOST);

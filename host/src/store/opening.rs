@@ -9,7 +9,8 @@ use wire::ids::{Sequence, StreamId, TenantId};
 
 use super::totals::{Totals, unsigned};
 use super::{
-    DataFolder, Health, Kept, Recent, Shared, StateEntry, Status, Store, StoreConfig, queue, schema, window, writer,
+    DataFolder, Health, Kept, Recent, Shared, StateEntry, Status, Store, StoreConfig, queue, schema, window,
+    writer,
 };
 
 /// Why a store cannot be opened.
@@ -185,7 +186,8 @@ pub(super) fn suspicion(path: &Path) -> PathBuf {
 
 /// Renames the file and its log, so that they can be looked into.
 pub(super) fn set_aside(path: &Path, reason: String, now: i64) -> Result<SetAside, OpenError> {
-    let aside = |suffix: &str| PathBuf::from(format!("{}.bad-{}{suffix}", path.display(), now / 1_000_000_000));
+    let aside =
+        |suffix: &str| PathBuf::from(format!("{}.bad-{}{suffix}", path.display(), now / 1_000_000_000));
     for suffix in ["", "-wal", "-shm"] {
         let from = PathBuf::from(format!("{}{suffix}", path.display()));
         if from.exists() {
@@ -198,7 +200,9 @@ pub(super) fn set_aside(path: &Path, reason: String, now: i64) -> Result<SetAsid
 
 /// Damaged files of this tenant that lie beside the store.
 fn count_set_aside(path: &Path) -> u64 {
-    let Some((folder, name)) = path.parent().zip(path.file_name().and_then(|name| name.to_str())) else { return 0 };
+    let Some((folder, name)) = path.parent().zip(path.file_name().and_then(|name| name.to_str())) else {
+        return 0;
+    };
     let prefix = format!("{name}.bad-");
     let bad = |name: &str| {
         name.strip_prefix(&prefix).is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
@@ -217,9 +221,8 @@ fn load_stream(connection: &Connection) -> rusqlite::Result<StreamId> {
 /// The newest totals, and the id of their row.
 fn load_totals(connection: &Connection) -> rusqlite::Result<(Totals, i64)> {
     let newest = "SELECT * FROM commits ORDER BY id DESC LIMIT 1";
-    let found = connection
-        .query_row(newest, [], |row| Ok((Totals::from_row(row)?, row.get("id")?)))
-        .optional()?;
+    let found =
+        connection.query_row(newest, [], |row| Ok((Totals::from_row(row)?, row.get("id")?))).optional()?;
     Ok(found.unwrap_or_default())
 }
 
@@ -232,8 +235,8 @@ pub(super) fn load_kept(connection: &Connection, path: &Path) -> Result<Kept, Op
 
 fn load_state(connection: &Connection) -> rusqlite::Result<Vec<StateEntry>> {
     let mut query = connection.prepare("SELECT step, key, value FROM state ORDER BY step, key")?;
-    let rows =
-        query.query_map([], |row| Ok(StateEntry { step: row.get(0)?, key: row.get(1)?, value: row.get(2)? }))?;
+    let rows = query
+        .query_map([], |row| Ok(StateEntry { step: row.get(0)?, key: row.get(1)?, value: row.get(2)? }))?;
     rows.collect()
 }
 

@@ -146,8 +146,7 @@ impl Queue {
                     if left.is_zero() {
                         break;
                     }
-                    (inner, _) =
-                        self.work.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner);
+                    (inner, _) = self.work.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }

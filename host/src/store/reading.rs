@@ -142,8 +142,8 @@ fn read(
 
 /// The oldest receipts, and the id of the newest among them.
 fn losses(connection: &Connection) -> rusqlite::Result<(Vec<Loss>, i64)> {
-    let mut query =
-        connection.prepare_cached("SELECT id, first, last, rows, reason FROM receipts ORDER BY id LIMIT ?1")?;
+    let mut query = connection
+        .prepare_cached("SELECT id, first, last, rows, reason FROM receipts ORDER BY id LIMIT ?1")?;
     let mut newest = 0;
     let rows = query.query_map([READ_RECEIPTS], |row| {
         newest = row.get(0)?;

@@ -199,7 +199,9 @@ fn write_receipt(
             // Above all ids the uplink may have read, even when those are deleted by now.
             let id = newest.map_or(0, |(id, ..)| id).max(told) + 1;
             transaction
-                .prepare_cached("INSERT INTO receipts (id, first, last, rows, reason) VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .prepare_cached(
+                    "INSERT INTO receipts (id, first, last, rows, reason) VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
                 .execute((id, signed(first), signed(last), signed(rows), reason))?;
             totals.receipts += 1;
         }

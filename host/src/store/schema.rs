@@ -64,7 +64,8 @@ CREATE TABLE identifiers (client TEXT NOT NULL, packet INTEGER NOT NULL, PRIMARY
 
 /// Opens a file for writing, makes it where it is missing, and brings it to the current version.
 pub(super) fn connect_writer(path: &Path) -> Result<Connection, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(failed(path))?;
     set_up(&connection).map_err(failed(path))?;
     migrate(&mut connection, path)?;
@@ -90,7 +91,8 @@ pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT_PAGES, |_| Ok(()))?;
     // After a burst the log shrinks back to this size instead of keeping its largest one.
-    connection.pragma_update_and_check(None, "journal_size_limit", CHECKPOINT_PAGES * PAGE_BYTES, |_| Ok(()))?;
+    connection
+        .pragma_update_and_check(None, "journal_size_limit", CHECKPOINT_PAGES * PAGE_BYTES, |_| Ok(()))?;
     // KiB when negative. Appends and deletes touch few pages; a larger cache would only hold payloads.
     connection.pragma_update(None, "cache_size", -1_024)?;
     // Sorting happens in memory: nothing is written beside the file.
@@ -128,7 +130,11 @@ fn run_migration(connection: &mut Connection, version: i64, statements: &str) ->
 
 /// Checks the file: all of it when it is small or under suspicion, else the small tables.
 /// Returns what is wrong, if anything.
-pub(super) fn check(connection: &Connection, path: &Path, suspicion: bool) -> rusqlite::Result<Option<String>> {
+pub(super) fn check(
+    connection: &Connection,
+    path: &Path,
+    suspicion: bool,
+) -> rusqlite::Result<Option<String>> {
     let whole = suspicion || std::fs::metadata(path).is_ok_and(|file| file.len() <= CHECK_WHOLE_BYTES);
     let parts: &[&str] = if whole {
         &["PRAGMA quick_check(1)"]

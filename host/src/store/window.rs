@@ -49,7 +49,12 @@ impl Window {
 
     /// Batches of a priority above `after`, at least one if there is any, up to `max_bytes`; `None` when the window
     /// does not reach back that far.
-    pub(super) fn read(&self, priority: Priority, after: Sequence, max_bytes: usize) -> Option<Vec<Outgoing>> {
+    pub(super) fn read(
+        &self,
+        priority: Priority,
+        after: Sequence,
+        max_bytes: usize,
+    ) -> Option<Vec<Outgoing>> {
         if after < self.floor {
             return None;
         }

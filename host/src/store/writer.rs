@@ -156,7 +156,8 @@ impl Writer {
     fn wait(&self) -> Wait {
         let expiry = self.next_expiry.map(|at| {
             let left = at.saturating_sub((self.config.clock)()).max(0);
-            Instant::now() + Duration::from_nanos(left.unsigned_abs()).clamp(Duration::from_millis(1), EXPIRY_WAIT)
+            Instant::now()
+                + Duration::from_nanos(left.unsigned_abs()).clamp(Duration::from_millis(1), EXPIRY_WAIT)
         });
         if self.failed {
             return Wait { jobs: true, landed: false, until: None };

@@ -48,7 +48,11 @@ impl Plugins {
             engine.load(path).map_err(|cause| LaneError::load(&tenant.id, step, path, cause))
         };
         Ok(Self {
-            steps: tenant.steps.iter().map(|step| load(&step.name, &step.plugin)).collect::<Result<_, _>>()?,
+            steps: tenant
+                .steps
+                .iter()
+                .map(|step| load(&step.name, &step.plugin))
+                .collect::<Result<_, _>>()?,
             decoders: tenant
                 .decoders
                 .values()
@@ -117,11 +121,17 @@ impl Chain {
         for (step, plugin) in tenant.steps.iter().zip(&plugins.steps) {
             let call = called(&step.name, plugin);
             let config = step_config(&call.key, &step.with, &step.limits);
-            let running =
-                Step::new(engine, plugin, config, state_of(&call.key), context).map_err(refused)?;
+            let running = Step::new(engine, plugin, config, state_of(&call.key), context).map_err(refused)?;
             let tick_at = running.tick_every().map(|every| Instant::now() + every);
             let on_fault = step.on_fault;
-            steps.push(Link { call, step: running, on_fault, faults_in_a_row: 0, quarantined: false, tick_at });
+            steps.push(Link {
+                call,
+                step: running,
+                on_fault,
+                faults_in_a_row: 0,
+                quarantined: false,
+                tick_at,
+            });
         }
         let mut decoders = HashMap::new();
         for (decoder, plugin) in tenant.decoders.values().zip(&plugins.decoders) {
@@ -159,7 +169,8 @@ impl Chain {
         match self.decoders.get_mut(&raw.decoder) {
             Some(decoder) => decoder.decode(raw, work, context),
             None => {
-                let reason = format!("there is no decoder {:?} in the configuration of this tenant", raw.decoder);
+                let reason =
+                    format!("there is no decoder {:?} in the configuration of this tenant", raw.decoder);
                 let flow = raw_flow(raw, work);
                 work.letters.push_flow(&flow, &work.messages, Cause { reason, ..Cause::default() });
                 Flow::default()
@@ -310,7 +321,8 @@ impl Called {
         self.board.log(&self.tenant, &self.key, &processed.logs, processed.logs_dropped);
         let dead_before = work.letters.count;
         for rejected in processed.rejected {
-            let Some((frame, lines)) = flow.frames.get(rejected.frame).zip(flow.lines.get(rejected.frame)) else {
+            let Some((frame, lines)) = flow.frames.get(rejected.frame).zip(flow.lines.get(rejected.frame))
+            else {
                 continue;
             };
             let mut cause = self.cause(rejected.reason, String::new());
@@ -340,12 +352,11 @@ impl Called {
         counts.filtered += gone.saturating_sub(there);
         counts.derived += there.saturating_sub(gone) + elsewhere;
         let step = &self.key;
-        work.commit.state.extend(
-            processed
-                .state
-                .into_iter()
-                .map(|change| StateChange { step: Arc::clone(step), key: change.key, value: change.value }),
-        );
+        work.commit.state.extend(processed.state.into_iter().map(|change| StateChange {
+            step: Arc::clone(step),
+            key: change.key,
+            value: change.value,
+        }));
         main
     }
 

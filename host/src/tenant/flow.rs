@@ -53,7 +53,8 @@ impl Lines {
             (Lines::Unknown, Lines::Unknown) => {}
             (Lines::Run(first), Lines::Run(next)) if first + rows == *next => {}
             _ => {
-                let list = |lines: &Lines, count| (0..count).map(|row| lines.get(row).unwrap_or(UNKNOWN)).collect();
+                let list =
+                    |lines: &Lines, count| (0..count).map(|row| lines.get(row).unwrap_or(UNKNOWN)).collect();
                 let mut all: Vec<u32> = match std::mem::replace(self, Lines::Unknown) {
                     Lines::List(all) => all,
                     lines => list(&lines, rows),
@@ -110,7 +111,9 @@ impl Flow {
         }
         let mut merged = Flow::default();
         let mut places: HashMap<u64, usize> = HashMap::with_capacity(self.frames.len());
-        for (frame, lines) in std::mem::take(&mut self.frames).into_iter().zip(std::mem::take(&mut self.lines)) {
+        for (frame, lines) in
+            std::mem::take(&mut self.frames).into_iter().zip(std::mem::take(&mut self.lines))
+        {
             let place = *places.entry(columns_key(&frame)).or_insert(merged.frames.len());
             match (merged.frames.get_mut(place), merged.lines.get_mut(place)) {
                 (Some(first), Some(first_lines)) if same_columns(first, &frame) => {

@@ -212,12 +212,7 @@ impl Running {
     }
 
     /// The rows without those that were committed before.
-    fn fresh(
-        &mut self,
-        decoded: Decoded,
-        source: &Arc<str>,
-        work: &mut Work,
-    ) -> (wire::frame::Frame, Lines) {
+    fn fresh(&mut self, decoded: Decoded, source: &Arc<str>, work: &mut Work) -> (wire::frame::Frame, Lines) {
         let lines = if decoded.originals.ends.len() == decoded.frame.rows() {
             Lines::Run(work.messages.add(decoded.originals, Topics::Source(Arc::clone(source))))
         } else {
@@ -278,7 +273,12 @@ fn size(intake: &Intake) -> (usize, usize) {
 }
 
 /// Remembers the fingerprints of a frame's rows. Returns the suspects among them that were known, ascending.
-fn remember(recent: &mut Recent, frame: &wire::frame::Frame, fingerprints: &[u64], suspects: &[u32]) -> Vec<u32> {
+fn remember(
+    recent: &mut Recent,
+    frame: &wire::frame::Frame,
+    fingerprints: &[u64],
+    suspects: &[u32],
+) -> Vec<u32> {
     if fingerprints.iter().all(|&fingerprint| fingerprint == 0) {
         return Vec::new();
     }

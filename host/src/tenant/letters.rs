@@ -100,9 +100,9 @@ fn row_as_json(frame: &Frame, row: usize) -> Value {
             Values::I64(values) => values.get(row).map(|value| json!(value)),
             Values::Bool(values) => values.get(row).map(|value| json!(value)),
             Values::Text(texts) => texts.get(row).map(|value| json!(value)),
-            Values::Blob(blobs) => blobs.get(row).map(|bytes| {
-                json!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-            }),
+            Values::Blob(blobs) => blobs
+                .get(row)
+                .map(|bytes| json!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())),
         };
         columns.insert(column.name.clone(), value.unwrap_or(Value::Null));
     }

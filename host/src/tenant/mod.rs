@@ -93,13 +93,21 @@ impl LaneError {
         let missing =
             matches!(&cause, LoadError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
         let advice = match (missing, step.strip_prefix("builtin:")) {
-            (true, Some(_)) => "; built-in plugins are files in gateway.plugins_dir: unpack the release's folder \
+            (true, Some(_)) => {
+                "; built-in plugins are files in gateway.plugins_dir: unpack the release's folder \
                 `plugins` there, or build them with `cargo xtask guests`"
-                .to_owned(),
+                    .to_owned()
+            }
             (true, None) => "; correct `use` of this step, or put the file there".to_owned(),
             _ => String::new(),
         };
-        Self::Plugin { tenant: tenant.clone(), step: step.to_owned(), path: path.to_owned(), cause: Box::new(cause), advice }
+        Self::Plugin {
+            tenant: tenant.clone(),
+            step: step.to_owned(),
+            path: path.to_owned(),
+            cause: Box::new(cause),
+            advice,
+        }
     }
 }
 

@@ -30,7 +30,12 @@ fn take_column(column: &Column, rows: &[u32]) -> Column {
             Values::Blob(taken)
         }
     };
-    Column { name: column.name.clone(), unit: column.unit.clone(), values, status: pick(&column.status, rows) }
+    Column {
+        name: column.name.clone(),
+        unit: column.unit.clone(),
+        values,
+        status: pick(&column.status, rows),
+    }
 }
 
 fn pick<T: Copy>(values: &[T], rows: &[u32]) -> Vec<T> {
@@ -101,7 +106,8 @@ fn append_indices(dictionary: &mut Vec<String>, index: &mut Vec<u32>, other: Vec
         index.extend_from_slice(rows);
         return;
     }
-    let mut known: HashMap<String, u32> = (0..).zip(&*dictionary).map(|(at, text)| (text.clone(), at)).collect();
+    let mut known: HashMap<String, u32> =
+        (0..).zip(&*dictionary).map(|(at, text)| (text.clone(), at)).collect();
     let places: Vec<u32> = other
         .into_iter()
         .map(|text| {
@@ -145,7 +151,8 @@ mod tests {
     }
 
     fn row(frame: &Frame, row: usize) -> (String, String, Vec<u8>, u32) {
-        let (Values::Text(texts), Values::Blob(blobs)) = (&frame.columns[0].values, &frame.columns[1].values) else {
+        let (Values::Text(texts), Values::Blob(blobs)) = (&frame.columns[0].values, &frame.columns[1].values)
+        else {
             panic!("other columns");
         };
         (

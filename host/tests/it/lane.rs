@@ -446,7 +446,8 @@ fn a_full_store_holds_devices_back_and_a_stop_refuses_what_found_no_room() {
     waiting.remove(0).recv_timeout(PATIENCE).unwrap().unwrap();
     wait_until("it is full again", full);
     assert!(!site.lane.take().unwrap().drain_and_stop(Duration::from_millis(300)));
-    let verdicts: Vec<Verdict> = waiting.iter().map(|verdict| verdict.recv_timeout(PATIENCE).unwrap()).collect();
+    let verdicts: Vec<Verdict> =
+        waiting.iter().map(|verdict| verdict.recv_timeout(PATIENCE).unwrap()).collect();
     assert!(verdicts.last().unwrap().is_err(), "{verdicts:?}");
 }
 
