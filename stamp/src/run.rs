@@ -71,7 +71,8 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
     tokio::pin!(serving);
     loop {
         tokio::select! {
-            () = &mut serving => break,
+            // Not before it is told to stop.
+            () = &mut serving => return Ok(()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload(&config.roster, &roster),

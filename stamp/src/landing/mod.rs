@@ -218,9 +218,11 @@ struct ReplyTo {
     answers: mpsc::Sender<Vec<Answer>>,
 }
 
-/// Most answers (commits' worth of them) that wait for one connection. A connection has no more batches on their way
-/// than that, so there is always room.
+/// A connection with so many unanswered batches and receipts reads nothing more until some are answered.
 pub const MAX_PENDING: usize = 4_096;
+/// Answers (commits' worth of them) that can wait for one connection: more than it can have unanswered, also when one
+/// read has brought many small batches, so there is always room.
+const MAX_ANSWERS: usize = 2 * MAX_PENDING;
 
 impl Landing {
     /// Opens or makes the database in `folder` and starts its writer.
@@ -252,7 +254,7 @@ impl Landing {
     /// A connection's own way, and where its answers come.
     #[must_use]
     pub fn lane(&self, connection: u64, gateway: GatewayId) -> (Lane, Answers) {
-        let (answers, receiver) = mpsc::channel(MAX_PENDING);
+        let (answers, receiver) = mpsc::channel(MAX_ANSWERS);
         (Lane { connection, gateway, answers, landing: self.clone() }, receiver)
     }
 }
@@ -279,6 +281,12 @@ impl Lane {
         self.landing.requests.send(request).await.map_err(|_| LandingError::Closed)
     }
 
+    /// How full the queue is, in payload bytes: 0 empty, 1 full.
+    #[must_use]
+    pub fn crowding(&self) -> f64 {
+        1.0 - self.landing.room.available_permits() as f64 / QUEUE_KIB as f64
+    }
+
     fn reply_to(&self, tenant: TenantIndex) -> ReplyTo {
         ReplyTo {
             connection: self.connection,
@@ -297,3 +305,6 @@ pub fn file(folder: &Path) -> PathBuf {
 
 /// A tenant's devices are told apart from another's.
 type TenantDevice<'a> = (&'a TenantId, &'a str);
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,8 @@ const SCHEMA: &str = "
 pub(super) fn open(path: &Path) -> Result<Connection, LandingError> {
     let error = |error: rusqlite::Error| LandingError::storage(path, error);
     let connection = Connection::open(path).map_err(error)?;
+    // This process is the only writer; whoever else holds the file locked, an operator's tool, is not waited for long.
+    connection.busy_timeout(std::time::Duration::from_secs(1)).map_err(error)?;
     // Set before the first table is made: fewer, larger pages suit payloads of some KiB.
     connection.pragma_update(None, "page_size", 16_384).map_err(error)?;
     // Readers see a steady state beside the writer, and a commit is one sequential write.

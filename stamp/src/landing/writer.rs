@@ -176,6 +176,8 @@ fn size(request: &Request) -> usize {
     }
 }
 
+type ArrivalReply = oneshot::Sender<Result<Vec<Known>, ArrivalError>>;
+
 /// What a group changes, and who waits for it.
 #[derive(Default)]
 struct Changes {
@@ -184,7 +186,7 @@ struct Changes {
     new_streams: Vec<(StreamKey, GatewayId, TenantId, StreamId)>,
     seen: HashMap<GatewayId, i64>,
     answers: HashMap<u64, (mpsc::Sender<Vec<Answer>>, Vec<Answer>)>,
-    arrivals: Vec<(oneshot::Sender<Result<Vec<Known>, ArrivalError>>, Result<Vec<StreamKey>, ArrivalError>)>,
+    arrivals: Vec<(ArrivalReply, Result<Vec<StreamKey>, ArrivalError>)>,
     /// Room in the queue, given back when all is written.
     room: Vec<OwnedSemaphorePermit>,
 }

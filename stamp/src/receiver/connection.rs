@@ -34,13 +34,17 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Unacknowledged payload bytes of a tenant: enough for 1 Gbit/s over 30 ms; what one gateway may have queued here.
 const WINDOW: u32 = 4 << 20;
+/// The window while the landing's queue is crowded, so that what the landing is behind waits at the gateways.
+const SLOW_WINDOW: u32 = WINDOW / 16;
+/// The queue is crowded from the first level on, until it is below the second.
+const CROWDED: (f64, f64) = (0.75, 0.25);
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
 /// What a batch may cost to decode: a payload's largest size, and room for its rows as columns.
 const LIMITS: codec::Limits = codec::Limits { frames: 4_096, rows: 1 << 18, bytes: 64 << 20 };
 /// After storage has failed: time for an operator, or for a full disk to be noticed.
 const RETURN_AFTER_STORAGE: Duration = Duration::from_secs(30);
-/// After a roster change or a full stamp the gateway asks again after this time.
+/// A gateway for which there is no capacity asks again after this time.
 const RETRY_FULL: Duration = Duration::from_secs(300);
 /// A stamp that shuts down is expected back not before this; gateways come back spread over as much again.
 const RETURN_AFTER_SHUTDOWN: Duration = Duration::from_secs(1);
@@ -92,6 +96,8 @@ struct Open {
     answers: Answers,
     /// Batches and receipts the landing has not answered.
     pending: usize,
+    /// Whether the gateway was told to go slowly.
+    slow: bool,
     place: Place,
     roster: watch::Receiver<Arc<Roster>>,
     stopping: watch::Receiver<bool>,
@@ -198,7 +204,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
             software = hello.software, tenants = tenants.iter().flatten().count(), "gateway connected"
         );
         let entry = allowed.entry;
-        Ok(Open { hello, entry, tenants, lane, answers, pending: 0, place, roster, stopping })
+        Ok(Open { hello, entry, tenants, lane, answers, pending: 0, slow: false, place, roster, stopping })
     }
 
     fn welcome(&mut self, hello: &Hello, allowed: &Allowed, known: Vec<Known>) -> Vec<Option<Tenant>> {
@@ -243,6 +249,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     async fn until_closed(&mut self, open: &mut Open) -> Result<(), ConnectionError> {
         loop {
             self.take_events(open).await?;
+            self.pace(open);
             self.flush().await?;
             if self.session.is_closed() {
                 return Ok(());
@@ -275,6 +282,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                     return self.drain(open, Some(close)).await;
                 }
             }
+        }
+    }
+
+    fn pace(&mut self, open: &mut Open) {
+        let crowding = open.lane.crowding();
+        let slow = crowding > if open.slow { CROWDED.1 } else { CROWDED.0 };
+        if slow != open.slow {
+            debug!(gateway = %open.hello.gateway, slow, "pace");
+            open.slow = slow;
+            self.session.pace(None, if slow { SLOW_WINDOW } else { WINDOW });
         }
     }
 

@@ -19,7 +19,7 @@ pub(crate) const UMBRA: TenantIndex = TenantIndex(1);
 
 /// One stream to a stamp.
 pub(crate) struct Stream {
-    pub(crate) connection: quinn::Connection,
+    _connection: quinn::Connection,
     pub(crate) send: quinn::SendStream,
     pub(crate) receive: quinn::RecvStream,
     _endpoint: quinn::Endpoint,
@@ -46,7 +46,7 @@ pub(crate) async fn connect(
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let connection = endpoint.connect_with(config, site.address, "localhost").unwrap().await?;
     let (send, receive) = connection.open_bi().await?;
-    Ok(Stream { connection, send, receive, _endpoint: endpoint })
+    Ok(Stream { _connection: connection, send, receive, _endpoint: endpoint })
 }
 
 /// A gateway in a session.

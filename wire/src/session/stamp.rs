@@ -13,8 +13,8 @@ use super::{ProtocolError, Transmit, check_sequence, tenant_error};
 use crate::ids::{Sequence, StampId};
 use crate::message::{
     Acked, Admission, Batch, BatchRefusal, BatchRefused, Close, CloseReason, Decoder, Hello, Loss,
-    MAX_CONTROL_BYTES, MAX_PAYLOAD_BYTES, MessageError, Pace, RefusalReason, Refused, TenantIndex, ToGateway,
-    ToStamp, VERSION, Welcome, short,
+    MAX_CONTROL_BYTES, MessageError, Pace, RefusalReason, Refused, TenantIndex, ToGateway, ToStamp, VERSION,
+    Welcome, short,
 };
 use crate::ranges::RangeSet;
 
@@ -289,7 +289,6 @@ impl Session {
                     window: tenant.window,
                 });
             }
-            debug_assert!(batch.payload.len() <= MAX_PAYLOAD_BYTES + 1_024);
             tenant.batches.insert(seq, bytes);
             tenant.bytes = on_the_way;
             self.events.push_back(Event::Batch(batch));
