@@ -35,6 +35,15 @@ const GROUP: usize = 16;
 /// How long each stage runs.
 const TIME: Duration = Duration::from_millis(800);
 
+/// A batch of the workload as it goes to the store: what the range filter left of [`ROWS`] messages.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// Rows in it.
+    pub rows: u32,
+    /// Its bytes.
+    pub payload: Bytes,
+}
+
 /// A message of the workload.
 struct Sent {
     topic: String,
@@ -45,7 +54,7 @@ struct Sent {
 ///
 /// # Errors
 /// When a stage fails.
-pub fn run(bench: &mut Bench, dir: &Path) -> Result<Bytes> {
+pub fn run(bench: &mut Bench, dir: &Path) -> Result<Encoded> {
     let messages = messages();
     let frame = parse(bench, &messages)?;
     let frame = steps(bench, dir, frame)?;
@@ -189,7 +198,7 @@ fn step(engine: &Engine, name: &str, config: &str) -> Result<Step> {
 }
 
 /// Frames into a batch. Limit: copying the columns once.
-fn encode(bench: &mut Bench, frame: &Frame) -> Result<Bytes> {
+fn encode(bench: &mut Bench, frame: &Frame) -> Result<Encoded> {
     let frames = [frame.clone()];
     let mut encoder = Encoder::new();
     let mut out = Vec::new();
@@ -209,7 +218,7 @@ fn encode(bench: &mut Bench, frame: &Frame) -> Result<Bytes> {
             .note(format!("{per_reading:.2} B a reading, {} columns", frame.columns.len())),
     );
     bench.figure("bytes_per_reading_encoded", per_reading);
-    Ok(Bytes::from(out))
+    Ok(Encoded { rows: frame.rows() as u32, payload: Bytes::from(out) })
 }
 
 /// Counts what has been committed.
@@ -223,7 +232,8 @@ impl Custody for Counter {
 }
 
 /// Batches into the store and, as landed, out again. Limit: the same bytes into a plain file with `fdatasync`.
-fn store(bench: &mut Bench, dir: &Path, batch: &Bytes) -> Result<()> {
+fn store(bench: &mut Bench, dir: &Path, batch: &Encoded) -> Result<()> {
+    let Encoded { rows, payload } = batch;
     let folder = Arc::new(DataFolder::lock(&dir.join("store"))?);
     let store = Store::open(&folder, &TenantId::new("acme")?, StoreConfig::default())?.store;
     let route = RouteName::new(RouteName::TELEMETRY)?;
@@ -238,10 +248,10 @@ fn store(bench: &mut Bench, dir: &Path, batch: &Bytes) -> Result<()> {
                     route: route.clone(),
                     priority: Priority::Normal,
                     keep: None,
-                    rows: ROWS as u32,
-                    payload: batch.clone(),
+                    rows: *rows,
+                    payload: payload.clone(),
                 }],
-                counts: Counts { accepted: ROWS as u64, ..Counts::default() },
+                counts: Counts { accepted: u64::from(*rows), ..Counts::default() },
                 custody: vec![Box::new(Counter(Arc::clone(&committed)))],
                 ..Commit::default()
             });
@@ -256,12 +266,12 @@ fn store(bench: &mut Bench, dir: &Path, batch: &Bytes) -> Result<()> {
     let rate = clock.stop(batches)?;
     ensure!(committed.load(Relaxed) == batches, "not every batch was committed");
     store.close();
-    let limit = limits::fdatasync(dir, batch.len(), GROUP, TIME / 2)?.times(GROUP as f64);
-    let rows = ROWS as f64;
+    let limit = limits::fdatasync(dir, payload.len(), GROUP, TIME / 2)?.times(GROUP as f64);
+    let rows = f64::from(*rows);
     bench.line(
         Line::new("store: append, commit, delete", "rows", rate.times(rows))
             .limit(&format!("fdatasync of a plain file, {GROUP} batches each"), limit.times(rows))
-            .note(format!("batches of {ROWS} rows, {} B", batch.len())),
+            .note(format!("batches of {rows} rows, {} B", payload.len())),
     );
     Ok(())
 }

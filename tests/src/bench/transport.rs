@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
 use host::intake::Nobody;
 use host::outbox::{Outbox, Priority};
 use host::store::{Commit, DataFolder, NewBatch, Store, StoreConfig};
@@ -18,7 +17,7 @@ use wire::message::{TenantIndex, TenantStream};
 use super::limits;
 use super::measure::{Clock, Rate};
 use super::report::{Bench, Line};
-use super::stages::ROWS;
+use super::stages::Encoded;
 use crate::process::wait_until;
 use crate::world::World;
 
@@ -37,13 +36,13 @@ const TENANT: &str = "acme";
 ///
 /// # Errors
 /// When one fails.
-pub fn run(bench: &mut Bench, dir: &Path, batch: &Bytes) -> Result<()> {
+pub fn run(bench: &mut Bench, dir: &Path, batch: &Encoded) -> Result<()> {
     uplink(bench, dir, batch)?;
     land(bench, dir, batch)
 }
 
 /// Store to stamp. Limit: the same bytes through one bare QUIC stream, both ends in this process.
-fn uplink(bench: &mut Bench, dir: &Path, batch: &Bytes) -> Result<()> {
+fn uplink(bench: &mut Bench, dir: &Path, batch: &Encoded) -> Result<()> {
     let world = World::create()?;
     let mut stamp = world.stamp("bench-stamp", &[(GATEWAY, &[TENANT])])?;
     stamp.start()?;
@@ -84,41 +83,46 @@ fn uplink(bench: &mut Bench, dir: &Path, batch: &Bytes) -> Result<()> {
     let clock = Clock::of_process()?;
     let outbox: Arc<dyn Outbox> = Arc::clone(&store) as Arc<dyn Outbox>;
     let uplink = Uplink::start(&config, &origin, &[outbox])?;
-    wait_until("all batches have landed", PATIENCE, || Ok(store.status().totals.batches() == 0))?;
+    wait_until("all batches have landed", PATIENCE, || Ok(store.status().totals.batches() == 0))
+        .with_context(|| format!("{:?}\n{}", uplink.view().status(), stamp.log()))?;
     let rate = clock.stop(BATCHES)?;
     let receiver = Rate { cpu: stamp.cpu()? - before, ..rate };
     uplink.stop()?;
     store.close();
-    let limit = limits::quic_stream(dir, batch.len(), LIMIT_TIME)?;
-    let rows = ROWS as f64;
+    let limit = limits::quic_stream(dir, batch.payload.len(), LIMIT_TIME)?;
+    let rows = f64::from(batch.rows);
     bench.line(
         Line::new("uplink: store, QUIC, acknowledged, deleted", "rows", rate.times(rows))
             .limit("bare QUIC stream, both ends", limit.times(rows))
-            .note(format!("batches of {ROWS} rows, {} B; {:.0} batches/s", batch.len(), rate.per_second())),
+            .note(format!(
+                "batches of {rows} rows, {} B; {:.0} batches/s",
+                batch.payload.len(),
+                rate.per_second()
+            )),
     );
     bench.line(Line::new("stamp's side of it: receive and land", "rows", receiver.times(rows)));
     Ok(())
 }
 
-fn new_batch(batch: &Bytes) -> Result<NewBatch> {
+fn new_batch(batch: &Encoded) -> Result<NewBatch> {
     Ok(NewBatch {
         route: RouteName::new(RouteName::TELEMETRY)?,
         priority: Priority::Normal,
         keep: None,
-        rows: ROWS as u32,
-        payload: batch.clone(),
+        rows: batch.rows,
+        payload: batch.payload.clone(),
     })
 }
 
 /// The landing without network. Limit: the same bytes into a plain file with `fdatasync`.
-fn land(bench: &mut Bench, dir: &Path, batch: &Bytes) -> Result<()> {
+fn land(bench: &mut Bench, dir: &Path, batch: &Encoded) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (landing, writer) = Landing::open(&dir.join("landing"), 10_000)?;
     let rate = runtime.block_on(land_all(landing, batch))?;
     writer.join();
     let group = 128;
-    let limit = limits::fdatasync(dir, batch.len(), group, LIMIT_TIME)?.times(group as f64);
-    let rows = ROWS as f64;
+    let limit = limits::fdatasync(dir, batch.payload.len(), group, LIMIT_TIME)?.times(group as f64);
+    let rows = f64::from(batch.rows);
     bench.line(
         Line::new("landing: deduplicate, commit, answer", "rows", rate.times(rows))
             .limit(&format!("fdatasync of a plain file, {group} batches each"), limit.times(rows))
@@ -127,7 +131,7 @@ fn land(bench: &mut Bench, dir: &Path, batch: &Bytes) -> Result<()> {
     Ok(())
 }
 
-async fn land_all(landing: Landing, batch: &Bytes) -> Result<Rate> {
+async fn land_all(landing: Landing, batch: &Encoded) -> Result<Rate> {
     let gateway = GatewayId::new(GATEWAY)?;
     let stream = TenantStream { tenant: TenantId::new(TENANT)?, stream: StreamId(1), next: Sequence(1) };
     let arrival = Arrival {
@@ -147,17 +151,17 @@ async fn land_all(landing: Landing, batch: &Bytes) -> Result<Rate> {
         ensure!(start.elapsed() < PATIENCE, "the landing is stuck at {landed}");
         while sent < BATCHES && sent - landed < IN_FLIGHT {
             sent += 1;
-            let batch = Landed {
+            let landed = Landed {
                 stream: key,
                 seq: Sequence(sent),
                 route: RouteName::new(RouteName::TELEMETRY)?,
                 created: 0,
                 received: 0,
-                rows: ROWS as u32,
-                payload: batch.clone(),
+                rows: batch.rows,
+                payload: batch.payload.clone(),
                 devices: vec![],
             };
-            lane.land(TenantIndex(0), batch).await?;
+            lane.land(TenantIndex(0), landed).await?;
         }
         for answer in answers.recv().await.context("the landing ended")? {
             ensure!(answer.outcome == Outcome::Durable, "{answer:?}");
