@@ -19,9 +19,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use wire::ids::{GatewayId, InstallationId, Sequence, StampId};
 use wire::message::{BatchRefusal, MessageError, RefusalReason, TenantIndex, TenantStream};
-use wire::session::gateway::{Closed, Config, Event, Outgoing as Sending, SendError, Session};
+use wire::session::gateway::{Config, Event, Outgoing as Sending, SendError, Session};
 
+use super::ended::{Ended, News};
 use super::feed::{Feed, QUANTUM, Wanted};
+use super::pulse::{Pulse, UNANSWERED};
 use super::quic::{Connection, Inbound, LinkError, Outbound};
 use super::status::Board;
 use crate::outbox::{Loss, Outbox, OutboxError, Outgoing, Waiting};
@@ -30,10 +32,6 @@ use crate::outbox::{Loss, Outbox, OutboxError, Outgoing, Waiting};
 const AHEAD: usize = 2 * QUANTUM;
 /// A stamp that has not answered the hello by then is not answering.
 const GREETING: Duration = Duration::from_secs(10);
-/// With something on its way, a stamp of which no packet has come for so long is lost: even a slow one's QUIC answers.
-const UNANSWERED: Duration = Duration::from_secs(5);
-/// How often that is looked at, while something is on its way.
-const LOOK: Duration = Duration::from_secs(1);
 /// When the gateway goes down, acknowledgements of what is on its way are awaited for so long.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Last words are written within this time, or not at all.
@@ -50,34 +48,6 @@ pub(super) struct Subject {
     pub(super) outboxes: Vec<Arc<dyn Outbox>>,
     /// Most payload bytes sent and not acknowledged, over all tenants.
     pub(super) window: usize,
-}
-
-/// How a session ended.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// The stamp refused or closed it, or does not keep to the protocol.
-    Closed(Closed),
-    /// The connection broke.
-    Lost(LinkError),
-    /// The stamp did not answer the hello.
-    NoWelcome,
-    /// It is another stamp than configured.
-    WrongStamp { found: StampId },
-    /// No tenant was admitted: the first one's reason and the stamp's words.
-    NobodyAdmitted { reason: RefusalReason, text: String },
-    /// The hello cannot be written.
-    Hello(MessageError),
-    /// We said goodbye: the gateway goes down.
-    Stopped,
-}
-
-/// What the retry rules must know of a session that goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum News {
-    /// The stamp has accepted it.
-    Welcomed,
-    /// The stamp has acknowledged something.
-    Acknowledged,
 }
 
 /// Runs one session to its end.
@@ -501,37 +471,6 @@ impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
         }
         outbound.finish();
         outbound.delivered().await;
-    }
-}
-
-/// Whether packets still come from the stamp.
-struct Pulse {
-    received: u64,
-    since: Instant,
-    next: Instant,
-}
-
-impl Pulse {
-    fn new(connection: &Connection) -> Self {
-        let now = Instant::now();
-        Self { received: connection.received(), since: now, next: now + LOOK }
-    }
-
-    /// Waits until it is time to look.
-    async fn look(&self) {
-        tokio::time::sleep_until(self.next).await;
-    }
-
-    fn is_lost(&mut self, connection: &Connection) -> bool {
-        let now = Instant::now();
-        // After a quiet time nothing is known yet: it is looked at anew.
-        let quiet = now.duration_since(self.next) > LOOK;
-        let received = connection.received();
-        if received != self.received || quiet {
-            (self.received, self.since) = (received, now);
-        }
-        self.next = now + LOOK;
-        now.duration_since(self.since) >= UNANSWERED
     }
 }
 

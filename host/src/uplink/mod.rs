@@ -12,10 +12,12 @@
 //! Invariants: what is not acknowledged stays in its outbox; `quinn` is used in [`quic`] only; whether to try again is
 //! decided by the `backoff` crate only.
 
+mod ended;
 mod exchange;
 mod feed;
 pub mod identity;
 mod link;
+mod pulse;
 pub mod quic;
 pub mod status;
 
