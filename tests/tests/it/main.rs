@@ -14,6 +14,7 @@ mod generator;
 mod identity;
 mod main_path;
 mod outage;
+mod plugins;
 mod site;
 mod subscription;
 mod tidy;

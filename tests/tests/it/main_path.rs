@@ -71,3 +71,27 @@ fn tenants_may_send_at_qos_2_and_their_packet_identifiers_are_free_again() {
     site.drain();
     assert_eq!(site.rows().len(), 21);
 }
+
+#[test]
+fn tail_shows_a_row_as_it_lands() {
+    use std::io::BufRead;
+    let site = Site::start(&["acme"]);
+    let mut tail = std::process::Command::new(e2e::process::binary("sluice-stamp").unwrap())
+        .args(["tail", "--follow", "--from", "start", "--config"])
+        .arg(&site.stamp.config)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut device =
+        Client::connect(site.gateway.mqtt, &Connect { version: 5, client: "p3", ..Connect::default() })
+            .unwrap();
+    for seq in 1..4 {
+        let payload = format!(r#"{{"ts":{},"seq":{seq},"temperature_c":20.0}}"#, 1_760_000_000_000_i64 + seq);
+        device.publish("site/acme/p3/telemetry", 1, payload.as_bytes()).unwrap();
+        let row: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        assert_eq!((&row["device"], &row["seq"]), (&"p3".into(), &seq.into()));
+    }
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}

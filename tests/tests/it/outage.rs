@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use e2e::gateway::Setup;
 use e2e::load::{Fleet, Load};
+use e2e::oracle::Rules;
 use e2e::process::wait_until;
 use e2e::world::{ALARM_RULES, alarm_chain, workload_chain};
 
@@ -96,8 +97,11 @@ fn a_gateway_killed_with_a_backlog_keeps_it() {
     site.gateway.kill().unwrap();
     site.gateway.start().unwrap();
     let waiting = site.gateway.tenant("acme").unwrap().outbox.rows;
-    let account_of_range = ledger.entries().filter(|(_, entry)| e2e::oracle::in_range(entry)).count() as u64;
-    assert_eq!(waiting, account_of_range);
+    let in_range = ledger.entries().filter(|(_, entry)| e2e::oracle::in_range(entry)).count() as u64;
+    assert_eq!(waiting, in_range);
+    // What has not landed is lost in the oracle's eyes: it does see a loss.
+    let lost = e2e::oracle::settle(&ledger, |_| Rules::default(), site.stamp.landed().unwrap()).unwrap().lost;
+    assert_eq!(lost, in_range);
     site.stamp.start().unwrap();
     site.settle(&ledger);
 }
