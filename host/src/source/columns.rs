@@ -3,7 +3,8 @@
 //! Invariant: after every call all columns, times, devices, originals and fingerprints have one entry per row.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::sync::LazyLock;
 
 use wire::frame::{Column, Frame, Texts, Values};
 
@@ -14,10 +15,13 @@ use crate::intake::{Decoded, Originals};
 /// Texts of a dictionary that are compared before anything is hashed: states and modes are few.
 const COMPARED: usize = 8;
 
+/// Drawn once per process.
+static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
+
 /// A map whose keys are indices or hashes already.
 pub(crate) type IndexMap<K> = HashMap<K, u32, BuildHasherDefault<Spread>>;
 
-/// Spreads a number that this process chose itself, so that no sender can aim at collisions.
+/// Spreads an index of our own or a hash with a secret seed, so that no sender can aim at collisions.
 #[derive(Default)]
 pub(crate) struct Spread(u64);
 
@@ -162,7 +166,7 @@ fn intern(texts: &mut Texts, hashed: Option<&mut IndexMap<u64>>, text: &str) -> 
     let next = u32::try_from(dictionary.len()).unwrap_or(u32::MAX);
     if let (Some(hashed), true) = (hashed, dictionary.len() >= COMPARED) {
         // Keyed by content hash; in the rare case of two texts with one hash, the next number.
-        let mut hash = twox_hash::XxHash3_64::oneshot(text.as_bytes());
+        let mut hash = twox_hash::XxHash3_64::oneshot_with_seed(*SEED, text.as_bytes());
         while let Some(&index) = hashed.get(&hash) {
             if dictionary.get(index as usize).is_some_and(|known| known == text) {
                 return index;

@@ -126,10 +126,10 @@ async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(begun) => begun,
         Err(refusal) => return Err(refuse(&mut stream, version, refusal).await),
     };
-    let answer = control::welcome(version, &welcome);
-    if let Err(error) = stream.write_all(&answer).await {
-        leave(&mut shared.state(), place, publisher.session, expiry);
-        return Err(Stranger::Gone(error));
+    // Nothing is awaited from here on: a guest that was counted is served, and so leaves in order. Its CONNACK goes out
+    // with whatever else is to be sent.
+    if let Some(slot) = shared.state().slot(place) {
+        slot.out.extend_from_slice(&control::welcome(version, &welcome));
     }
     buffer.drain(..used);
     Ok((Arrival { publisher, rest: buffer, will: connect.will, expiry }, stream))

@@ -98,6 +98,10 @@ impl Connection<'_> {
         let mut scratch = std::mem::take(&mut state.scratch);
         let polled = self.read(cx, state, &mut scratch);
         state.scratch = scratch;
+        let held = self.is_held(state);
+        if let Some(slot) = state.slot(place) {
+            slot.held = held;
+        }
         // Answers that need no commit: PINGRESP, SUBACK, repeated QoS 2 messages.
         if state.slot(place).is_some_and(|slot| !slot.out.is_empty()) && self.write(cx, state).is_err() {
             return Poll::Ready(End::Lost);

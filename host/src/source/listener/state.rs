@@ -52,6 +52,8 @@ pub(crate) struct Slot {
     pub(crate) in_flight: u32,
     /// Whether it waits for that number to fall.
     pub(crate) stalled: bool,
+    /// Whether it is not being read, so that its silence means nothing.
+    pub(crate) held: bool,
     pub(crate) close: Option<Closing>,
     /// Who it is; `None`: anonymous.
     pub(crate) user: Option<Arc<str>>,
@@ -186,6 +188,9 @@ impl State {
     /// Closes the connections that have been silent for too long.
     pub(crate) fn close_silent(&mut self, now: Instant) {
         for slot in &mut self.slots {
+            if let (true, Some((heard, _))) = (slot.held, &mut slot.heard) {
+                *heard = now;
+            }
             if slot.heard.is_some_and(|(heard, patience)| now.saturating_duration_since(heard) > patience) {
                 slot.heard = None;
                 slot.close.get_or_insert(Closing::Silent);

@@ -81,3 +81,22 @@ async fn one_more_connection_than_allowed_is_told_that_the_server_is_busy() {
     site.wait("a place is free", |seen| seen.connections == 1).await;
     site.connected(4, "c").await;
 }
+
+#[tokio::test]
+async fn a_client_that_is_not_read_is_not_taken_for_silent() {
+    let mut plan = Plan { depth: 1, ..Plan::default() };
+    plan.gather.max_rows = 1;
+    let mut site = plan.start();
+    let mut client = site.client().await;
+    client.connect(&client::Connect { keep_alive: 1, ..client::Connect::new(4, "c") }).await;
+    for n in 1..=10_u16 {
+        client.publish(1, n, TOPIC, payload(u32::from(n)).as_bytes()).await;
+    }
+    // Longer than one and a half times the keep-alive, and than the look for silent clients takes.
+    client.expect_silence_for(Duration::from_secs(4)).await;
+    site.commit(10).await;
+    for n in 1..=10 {
+        client.expect(0x40, &[0, n]).await;
+    }
+    assert_eq!(site.counters().faults, 0);
+}
