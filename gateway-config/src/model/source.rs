@@ -36,7 +36,7 @@ pub enum SourceKind {
 /// How long and how many rows are gathered before they go to the lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gather {
-    /// `linger`: longest a message waits for others. Default 20 ms, at most 10 s.
+    /// `linger`: longest a message waits for others. Default 40 ms, at most 10 s.
     pub linger: Duration,
     /// `max_rows`: rows gathered at most. Default 4,096, from 1 to 65,536.
     pub max_rows: usize,

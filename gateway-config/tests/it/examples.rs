@@ -32,7 +32,7 @@ fn the_small_example_has_the_defaults() {
     let SourceKind::MqttListener(listener) = &config.sources[0].kind else { panic!("a listener") };
     assert!(listener.allow_anonymous, "nobody is named, so anybody may");
     assert_eq!(listener.max_payload, 256 << 10);
-    assert_eq!(config.sources[0].gather.linger, Duration::from_millis(20));
+    assert_eq!(config.sources[0].gather.linger, Duration::from_millis(40));
     let topic = &config.sources[0].topics[0];
     assert_eq!(topic.filter.as_mqtt(), "site/+/+/telemetry");
     assert_eq!(topic.time.as_ref().unwrap().unit, TimeUnit::Millis);
