@@ -13,6 +13,7 @@
 //! a tenant whose lane is held takes its share of the Receive Maximum, in the end all of it: where tenants must not
 //! wait for each other, give each a source of its own.
 
+mod corked;
 mod desk;
 mod handle;
 mod options;
@@ -32,6 +33,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use wire::ids::TenantId;
 
+use self::corked::Cork;
 use self::desk::{Ack, Counters, Delivery, Desk, Receipt, Token, Verdicts};
 use self::handle::{Command, Ends, Standing};
 pub use self::handle::{StartError, Status, Subscription};
@@ -68,6 +70,7 @@ struct Task {
     acks: Vec<Ack>,
     /// Whether the broker has accepted the connection; its answer to the subscriptions may be outstanding.
     online: bool,
+    cork: Cork,
 }
 
 /// What ended a wait.
@@ -91,7 +94,8 @@ impl Task {
         unrouted: Box<dyn Unrouted>,
         ends: Ends,
     ) -> Result<JoinHandle<()>, StartError> {
-        let (client, eventloop) = AsyncClient::builder(options::options(broker))
+        let cork = Cork::default();
+        let (client, eventloop) = AsyncClient::builder(options::options(broker, cork.clone()))
             .capacity(usize::from(broker.max_in_flight) + ACK_BATCH)
             .try_build()
             .map_err(|error| StartError::Options {
@@ -121,6 +125,7 @@ impl Task {
             origin: Instant::now(),
             acks: Vec::new(),
             online: false,
+            cork,
         };
         Ok(tokio::spawn(task.run(eventloop)))
     }
@@ -380,6 +385,7 @@ impl Task {
                 Turn::Event(Err(_)) | Turn::Due => return,
             }
         }
+        self.cork.pull();
         if self.client.try_disconnect().is_ok() {
             let goodbye = async { while eventloop.poll().await.is_ok() {} };
             if tokio::time::timeout(GOODBYE, goodbye).await.is_err() {

@@ -9,13 +9,14 @@ use rumqttc::{
     SessionStoreError, SessionStoreKey,
 };
 
+use super::corked::{Cork, Corked};
 use super::{ACK_BATCH, CONNECT};
 
 /// What a packet may have beyond its payload: topic and properties.
 const PACKET_OVERHEAD: usize = 8 << 10;
 
 /// The options of a connection; credentials and trust are set before each attempt.
-pub(super) fn options(broker: &Broker) -> MqttOptions {
+pub(super) fn options(broker: &Broker, cork: Cork) -> MqttOptions {
     let mut options = MqttOptions::new(broker.client_id.clone(), (broker.host.clone(), broker.port));
     let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     let packet = u32::try_from(broker.max_payload + PACKET_OVERHEAD).unwrap_or(u32::MAX);
@@ -32,6 +33,10 @@ pub(super) fn options(broker: &Broker) -> MqttOptions {
         .set_ack_mode(AckMode::Manual)
         .set_max_request_batch(ACK_BATCH)
         .set_network_options(network)
+        .set_socket_connector(move |address, network| {
+            let cork = cork.clone();
+            async move { Ok(Corked::new(rumqttc::default_socket_connect(address, network).await?, cork)) }
+        })
         .set_session_store(FreshSession(broker.session_expiry.as_secs()));
     options
 }
