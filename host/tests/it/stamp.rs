@@ -84,7 +84,13 @@ impl TestStamp {
             breaks: broadcast::channel(4).0,
         });
         let _inside = runtime.enter();
-        let endpoint = quinn::Endpoint::server(pki.server(), (Ipv4Addr::LOCALHOST, port).into()).unwrap();
+        // The socket of one that was killed goes with its thread, a moment later.
+        let bound = std::cell::OnceCell::new();
+        crate::wait_until("the port is free", || {
+            quinn::Endpoint::server(pki.server(), (Ipv4Addr::LOCALHOST, port).into())
+                .is_ok_and(|endpoint| bound.set(endpoint).is_ok())
+        });
+        let endpoint = bound.into_inner().unwrap();
         let address = endpoint.local_addr().unwrap();
         let (accepting, state) = (endpoint.clone(), shared.clone());
         runtime.spawn(async move {
