@@ -29,6 +29,8 @@ pub mod episode;
 pub mod ledger;
 pub mod outcome;
 pub mod policy;
+pub mod random;
+pub mod slots;
 pub mod text;
 pub mod wait;
 
@@ -36,6 +38,7 @@ pub use episode::{Decision, Ended, Episode, Event, Moment, Standing, Why};
 pub use ledger::Ledger;
 pub use outcome::{Cause, Outcome};
 pub use policy::{Bounds, First, Jitter, Policy, PolicyError, Schedule};
+pub use slots::{Admission, Slots};
 pub use text::PolicyText;
 
 #[cfg(test)]

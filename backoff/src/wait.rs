@@ -57,10 +57,10 @@ fn spread(nominal: Duration, jitter: Jitter, u: f64) -> Duration {
 }
 
 /// 53 of the 64 random bits as a number in `0..1`.
-fn fraction(random: u64) -> f64 {
+pub(crate) fn fraction(random: u64) -> f64 {
     (random >> 11) as f64 / (1_u64 << 53) as f64
 }
 
-fn between(low: Duration, high: Duration, u: f64) -> Duration {
+pub(crate) fn between(low: Duration, high: Duration, u: f64) -> Duration {
     low.saturating_add(high.saturating_sub(low).mul_f64(u))
 }
