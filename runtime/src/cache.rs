@@ -61,6 +61,11 @@ impl Cache {
         None
     }
 
+    /// Whether there is an entry of a plugin, sound or not.
+    pub(crate) fn has(&self, digest: Digest) -> bool {
+        self.path(digest).is_file()
+    }
+
     /// Keeps what was compiled.
     pub(crate) fn write(&self, digest: Digest, compiled: &[u8]) {
         let path = self.path(digest);

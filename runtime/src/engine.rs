@@ -16,7 +16,7 @@ use crate::cache::Cache;
 use crate::host::HostState;
 use crate::inspect::{Finding, VERSION, inspect};
 use crate::limits::TABLE_ELEMENTS;
-use crate::ticker::Ticker;
+use crate::ticker::{Running, Ticker};
 
 /// What the engine may use up.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ pub struct Engine {
 
 struct Shared {
     // Dropped first: no epoch is advanced after the engine is gone.
-    _ticker: Ticker,
+    ticker: Ticker,
     wasmtime: wasmtime::Engine,
     linker: Linker<HostState>,
     cache: Cache,
@@ -245,7 +245,7 @@ impl Engine {
             .map_err(start)?;
         let cache = Cache::new(&config.cache_dir, &wasmtime);
         let ticker = Ticker::start(wasmtime.clone())?;
-        Ok(Engine { shared: Arc::new(Shared { _ticker: ticker, wasmtime, linker, cache, config }) })
+        Ok(Engine { shared: Arc::new(Shared { ticker, wasmtime, linker, cache, config }) })
     }
 
     /// Loads a plugin: reads it, looks at what it says about itself, then compiles it or takes it from the cache.
@@ -274,6 +274,19 @@ impl Engine {
         };
         let (name, version) = inspected.label.unwrap_or_else(|| (file_name(path), String::new()));
         Ok(Plugin { shared: Arc::new(Loaded { digest, name, version, world }) })
+    }
+
+    /// Whether a plugin's machine code is in the cache, so that [`load`](Self::load) need not compile it. False if the file
+    /// cannot be read.
+    #[must_use]
+    pub fn is_compiled(&self, path: &Path) -> bool {
+        let digest = self.read(path).map(|bytes| Digest(Sha256::digest(bytes).into()));
+        digest.is_ok_and(|digest| self.shared.cache.has(digest))
+    }
+
+    /// To be held while a guest runs, so that its deadline comes.
+    pub(crate) fn guest_runs(&self) -> Running<'_> {
+        self.shared.ticker.running()
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {

@@ -115,6 +115,8 @@ impl Supervised {
                 Err(failure) => return Err(self.fault_of_idle(failure)),
             },
         };
+        let engine = self.engine.clone();
+        let running = engine.guest_runs();
         live.store.set_epoch_deadline(Ticker::epochs(self.config.limits.time));
         let host = live.store.data_mut();
         host.context = *context;
@@ -125,6 +127,7 @@ impl Supervised {
             Ok(Err(fault)) => return Err(self.discard(live.store.data_mut(), Failure::Guest(fault))),
             Err(error) => return Err(self.discard(live.store.data_mut(), Failure::Wasm(error))),
         };
+        drop(running);
         match take_output(output, inputs, self.config.limits.output_rows) {
             Ok((frames, rejected)) => {
                 let host = live.store.data_mut();
@@ -168,6 +171,8 @@ impl Supervised {
         let mut store = Store::new(self.engine.wasmtime(), host);
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(self.config.limits.output_bytes);
+        let engine = self.engine.clone();
+        let _running = engine.guest_runs();
         store.set_epoch_deadline(Ticker::epochs(self.config.limits.time));
         match self.instantiate(&mut store) {
             Ok((guest, setup)) => {
