@@ -11,6 +11,7 @@
 //! Invariants: every thread and task started here is awaited here; stopping is bounded ([`STOP`]), and what could not be
 //! stored by then was not acknowledged.
 
+mod compile;
 mod keeper;
 mod report;
 mod sources;
@@ -31,6 +32,7 @@ use crate::store::gateway::GatewayStore;
 use crate::store::{DataFolder, Kept, OpenError, Store, StoreConfig, WhenFull, wall_clock};
 use crate::tenant::{Lane, LaneConfig, LaneError, LaneHandle, LaneState, UplinkState};
 use crate::uplink::{LinkState, Origin, Uplink, UplinkError, UplinkView};
+pub use compile::compile;
 use report::Reporter;
 use sources::{SourceError, Sources};
 
@@ -76,18 +78,18 @@ pub enum GatewayError {
     },
 }
 
-/// Runs a gateway until it is told to stop. Blocks.
+/// Runs a gateway until it is told to stop. Blocks. `file` is where the configuration comes from.
 ///
 /// # Errors
 /// [`GatewayError`]: it did not start, or a part failed; it was then stopped in good order all the same.
-pub fn run(config: &Config) -> Result<(), GatewayError> {
+pub fn run(config: &Config, file: &Path) -> Result<(), GatewayError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // For reads of backlogs and for names; a thread that idles ends after ten seconds.
         .max_blocking_threads(4)
         .build()
         .map_err(|cause| GatewayError::Machine { what: "start an asynchronous runtime", cause })?;
-    let mut gateway = runtime.block_on(Gateway::start(config))?;
+    let mut gateway = runtime.block_on(Gateway::start(config, file))?;
     tracing::info!(gateway = %config.gateway.id, version = env!("CARGO_PKG_VERSION"), "the gateway runs");
     let ended = runtime.block_on(gateway.serve());
     let stopped = gateway.stop(&runtime);
@@ -120,11 +122,12 @@ struct TenantParts {
 }
 
 impl Gateway {
-    async fn start(config: &Config) -> Result<Self, GatewayError> {
+    async fn start(config: &Config, file: &Path) -> Result<Self, GatewayError> {
         let folder = Arc::new(DataFolder::lock(&config.gateway.data_dir)?);
         // Only looks and takes no part: whoever asks while we start sees that we start.
         let admin = AdminSocket::open(&config.gateway.data_dir)?;
         let engine = Engine::new(engine_config(config))?;
+        compile::compile_apart(config, file, &engine);
         let clock = wall_clock();
         let records = GatewayStore::open(&folder, &clock)?;
         let mut stores = Vec::new();

@@ -13,7 +13,7 @@ pub struct Tenant {
     pub id: TenantId,
     /// `store`.
     pub store: StorePolicy,
-    /// `queue`: intakes that may wait before the lane; when it is full, sources (and so devices) wait. Default 16, from
+    /// `queue`: intakes that may wait before the lane; when it is full, sources (and so devices) wait. Default 4, from
     /// 1 to 1,024. Worst-case memory: about 1 MiB each.
     pub queue: usize,
     /// `[tenant.X.decoder.NAME]`: plugins that decode raw payloads.

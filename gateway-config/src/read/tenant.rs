@@ -98,7 +98,7 @@ pub(super) fn read(root: &Table<'_>, plugins_dir: Option<&Path>) -> Tenants {
 
 fn tenant(table: &Table<'_>, id: Option<TenantId>, plugins_dir: Option<&Path>) -> Option<Tenant> {
     let store = table.get("store").and_then(|value| value.table()).map_or(DEFAULT_STORE, |t| store(&t));
-    let queue = table.get("queue").and_then(|value| value.integer(1..=1_024)).unwrap_or(16);
+    let queue = table.get("queue").and_then(|value| value.integer(1..=1_024)).unwrap_or(4);
     let decoders = table.get("decoder").and_then(|value| value.table()).map(|table| {
         let entries = table.entries().into_iter();
         entries

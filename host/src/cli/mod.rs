@@ -1,4 +1,4 @@
-//! The command line `sluice-gateway`: `run`, `check`, `status`.
+//! The command line `sluice-gateway`: `run`, `check`, `compile`, `status`.
 //!
 //! Parses, dispatches, and turns errors into words and exit codes. Exit codes: 0 done; 1 failed, told on standard error;
 //! 2 wrong usage; 3 (`status` only) the gateway does not run.
@@ -79,6 +79,12 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Compiles the plugins of a configuration into its data folder, as a start does for those that are new.
+    Compile {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Shows what came, what waits and how the uplink stands; from the stores on disk if the gateway does not run (exit
     /// code 3).
     Status {
@@ -100,6 +106,7 @@ pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config, log_format } => run(&config, log_format),
         Command::Check { config } => check::check(&config),
+        Command::Compile { config } => compile(&config),
         Command::Status { json, config, data_dir } => {
             status::status(json, config.as_deref(), data_dir.as_deref())
         }
@@ -119,11 +126,34 @@ fn run(config: &std::path::Path, log_format: LogFormat) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!(file = %warning.file.display(), line = warning.line, key = %warning.key, "{}", warning.what);
     }
-    match crate::gateway::run(&loaded.config) {
+    match crate::gateway::run(&loaded.config, config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = %logging::chain(&error), "the gateway ends");
             ExitCode::FAILURE
         }
     }
+}
+
+fn compile(file: &std::path::Path) -> ExitCode {
+    let loaded = match gateway_config::load(file) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut code = ExitCode::SUCCESS;
+    let compiled = crate::gateway::compile(&loaded.config, |path, result| match result {
+        Ok(seconds) => println!("{}: ready after {seconds:.3} s", path.display()),
+        Err(error) => {
+            eprintln!("{}", logging::chain(&error));
+            code = ExitCode::FAILURE;
+        }
+    });
+    if let Err(error) = compiled {
+        eprintln!("{}", logging::chain(&error));
+        return ExitCode::FAILURE;
+    }
+    code
 }
