@@ -8,9 +8,9 @@
     reason = "tests fail by panicking"
 )]
 
+mod broker;
 mod cli;
 mod lane;
-mod broker;
 mod listener;
 mod stamp;
 mod store;
