@@ -10,7 +10,9 @@
 //! Invariants: at most one retry without a wait per episode; every other wait is at least [`MIN_WAIT`]; an episode has at
 //! most `attempts` retries, and schedules none later than `elapsed` after its first failure; every retry was granted by
 //! the ledger; a connection that did not last `stable_for` does not end the episode, so a flapping peer is not hammered;
-//! nothing but time (the cool-down) or an event ends parking, nothing but an operator ends giving up.
+//! nothing but time (the cool-down, a return slot) or an event ends parking, nothing but an operator ends giving up; a time
+//! that the peer named is not shortened by anything but an operator's word. What else can be tried at the end of an episode
+//! is [`crate::circuit`]'s.
 //!
 //! [`MIN_WAIT`]: crate::policy::MIN_WAIT
 
@@ -18,8 +20,9 @@ use std::time::Duration;
 
 use crate::ledger::Ledger;
 use crate::outcome::{Cause, Outcome};
-use crate::policy::{First, Policy};
+use crate::policy::{Fallback, First, Policy};
 use crate::wait;
+use crate::why::{Standing, Why};
 
 /// A moment on the caller's monotonic clock: time since an origin of the caller's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -73,13 +76,17 @@ pub enum Ended {
     Tokens,
     /// The peer is the wrong one.
     Misdirected,
+    /// The peer named a time beyond the episode: parked until exactly then.
+    ReturnSlot,
 }
 
 /// Something that lets a new episode begin before the cool-down is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The network came up, or changed.
+    /// The network came up, or changed. Does not shorten a time that the peer named.
     LinkUp,
+    /// Another peer is responsible now: what this one said no longer holds.
+    Assigned,
     /// An operator said "now", or changed what was wrong.
     Operator,
 }
@@ -98,6 +105,8 @@ pub struct Episode {
     scheduled: u32,
     /// The last wait of the schedule.
     previous: Option<Duration>,
+    /// Fallbacks taken since the first failure; this episode is the last one's.
+    taken: u16,
     cause: Option<Cause>,
 }
 
@@ -112,8 +121,17 @@ enum State {
     Parked {
         until: Moment,
         because: Ended,
+        /// The peer's word: not earlier.
+        not_before: Moment,
     },
     GivenUp,
+}
+
+/// An episode is over without success; where the peer named a time, not to come before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) because: Ended,
+    not_before: Moment,
 }
 
 impl Episode {
@@ -132,38 +150,64 @@ impl Episode {
         now: Moment,
         random: u64,
     ) -> Decision {
+        match self.judge(policy, ledger, outcome, now, random) {
+            Ok(decision) => decision,
+            Err(end) => self.park(policy, end, now, random),
+        }
+    }
+
+    /// What to do after a failure as long as the episode lasts, or how it ended; then it is to be parked, or switched.
+    pub(crate) fn judge(
+        &mut self,
+        policy: &Policy,
+        ledger: &mut Ledger,
+        outcome: Outcome,
+        now: Moment,
+        random: u64,
+    ) -> Result<Decision, End> {
         match self.state {
             State::GivenUp => {
                 let reason = self.cause.clone().unwrap_or_default();
-                return Decision::GiveUp { reason };
+                return Ok(Decision::GiveUp { reason });
             }
-            State::Parked { until, because } if now < until => {
+            State::Parked { until, .. } if now < until => {
                 if !matches!(outcome, Outcome::Permanent { .. }) {
-                    return self.stay_parked(policy, &outcome, until, because, now);
+                    return Ok(self.stay_parked(policy, &outcome, now, random));
                 }
             }
             State::Ready | State::Parked { .. } => self.open(now),
-            State::Connected if now.since(self.since) >= policy.stable_for => self.open(now),
+            State::Connected if now.since(self.since) >= policy.stable_for => {
+                ledger.on_stable();
+                self.open(now);
+            }
             State::Connected | State::Waiting { .. } => {}
         }
         if self.opened.is_none() {
             self.open(now);
         }
         self.cause = Some(outcome.cause().clone());
+        let ended = |because| End { because, not_before: now };
         match outcome {
             Outcome::Permanent { cause } => {
                 self.enter(State::GivenUp, now);
-                Decision::GiveUp { reason: cause }
+                Ok(Decision::GiveUp { reason: cause })
             }
-            Outcome::Misdirected { .. } => self.park(policy, Ended::Misdirected, Duration::ZERO, now, random),
+            Outcome::Misdirected { .. } => Err(ended(Ended::Misdirected)),
+            Outcome::Transient { .. } => self.transient(policy, ledger, now, random).map_err(ended),
             Outcome::Throttled { retry_after, .. } => {
-                let wait = wait::asked_for(policy, retry_after);
-                match self.admit(policy, ledger, wait, now) {
-                    Err(because) => self.park(policy, because, wait, now, random),
-                    Ok(()) => self.retry(wait, now),
-                }
+                let wait = wait::asked_for(policy, retry_after, random);
+                let admitted = self.admit(policy, ledger, wait, now);
+                admitted.map(|()| self.retry(wait, now)).map_err(|because| {
+                    // The peer is there and has named a time: its token buys that one contact.
+                    let slot = because == Ended::Elapsed && ledger.spend();
+                    let because = match because {
+                        Ended::Elapsed if slot => Ended::ReturnSlot,
+                        Ended::Elapsed => Ended::Tokens,
+                        other => other,
+                    };
+                    End { because, not_before: now.after(wait) }
+                })
             }
-            Outcome::Transient { .. } => self.transient(policy, ledger, now, random),
         }
     }
 
@@ -178,8 +222,9 @@ impl Episode {
     /// Something happened that lets it begin anew. True if an attempt should be made now.
     pub fn on_event(&mut self, event: Event, now: Moment) -> bool {
         let anew = match self.state {
-            State::Parked { .. } => true,
-            State::Waiting { .. } | State::GivenUp => event == Event::Operator,
+            State::Parked { not_before, .. } => event != Event::LinkUp || not_before <= now,
+            State::Waiting { .. } => event != Event::LinkUp,
+            State::GivenUp => event == Event::Operator,
             State::Ready | State::Connected => false,
         };
         if anew {
@@ -204,7 +249,7 @@ impl Episode {
             State::Ready => (Standing::Ready, None),
             State::Waiting { until } => (Standing::Waiting, Some(until)),
             State::Connected => (Standing::Connected, None),
-            State::Parked { until, because } => (Standing::Parked(because), Some(until)),
+            State::Parked { until, because, .. } => (Standing::Parked(because), Some(until)),
             State::GivenUp => (Standing::GivenUp, None),
         };
         Why {
@@ -214,24 +259,42 @@ impl Episode {
             until,
             attempts_left: policy.episode.attempts.saturating_sub(attempts),
             elapsed_left: policy.episode.elapsed.saturating_sub(spent),
+            on: None,
+            then: Fallback::Park,
         }
     }
 
-    fn transient(&mut self, policy: &Policy, ledger: &mut Ledger, now: Moment, random: u64) -> Decision {
+    /// Fallbacks taken since the first failure.
+    pub(crate) fn taken(&self) -> u16 {
+        self.taken
+    }
+
+    /// Begins the episode of a fallback, which is tried at once: that is its one retry without a wait.
+    pub(crate) fn switch(&mut self, taken: u16, now: Moment) {
+        let cause = self.cause.take();
+        self.open(now);
+        *self = Self { taken, cause, attempts: 1, state: State::Waiting { until: now }, ..self.clone() };
+    }
+
+    fn transient(
+        &mut self,
+        policy: &Policy,
+        ledger: &mut Ledger,
+        now: Moment,
+        random: u64,
+    ) -> Result<Decision, Ended> {
         let immediate = self.attempts == 0 && policy.first == First::Immediate;
         let wait = if immediate {
             Duration::ZERO
         } else {
             wait::scheduled(policy, self.scheduled, self.previous, random)
         };
-        if let Err(because) = self.admit(policy, ledger, wait, now) {
-            return self.park(policy, because, Duration::ZERO, now, random);
-        }
+        self.admit(policy, ledger, wait, now)?;
         if !immediate {
             self.scheduled = self.scheduled.saturating_add(1);
             self.previous = Some(wait);
         }
-        self.retry(wait, now)
+        Ok(self.retry(wait, now))
     }
 
     /// Whether the episode and the ledger have one more retry.
@@ -254,34 +317,30 @@ impl Episode {
         Decision::Retry { at }
     }
 
-    fn park(
-        &mut self,
-        policy: &Policy,
-        because: Ended,
-        at_least: Duration,
-        now: Moment,
-        random: u64,
-    ) -> Decision {
-        let until = now.after(wait::cool_down(policy, random).max(at_least));
-        self.enter(State::Parked { until, because }, now);
+    /// A return slot is kept to the moment; all else cools down, and no shorter than the peer asked for.
+    pub(crate) fn park(&mut self, policy: &Policy, end: End, now: Moment, random: u64) -> Decision {
+        let End { because, not_before } = end;
+        let until = match because {
+            Ended::ReturnSlot => not_before,
+            _ => now.after(wait::cool_down(policy, random)).max(not_before),
+        };
+        self.enter(State::Parked { until, because, not_before }, now);
         Decision::Parked { until, because }
     }
 
     /// A failure although nothing should have been tried: it cannot shorten the parking, only prolong it.
-    fn stay_parked(
-        &mut self,
-        policy: &Policy,
-        outcome: &Outcome,
-        until: Moment,
-        because: Ended,
-        now: Moment,
-    ) -> Decision {
+    fn stay_parked(&mut self, policy: &Policy, outcome: &Outcome, now: Moment, random: u64) -> Decision {
+        let State::Parked { until, because, not_before } = self.state else {
+            return self.park(policy, End { because: Ended::Attempts, not_before: now }, now, random);
+        };
         let asked = match outcome {
-            Outcome::Throttled { retry_after, .. } => now.after(wait::asked_for(policy, *retry_after)),
+            Outcome::Throttled { retry_after, .. } => {
+                now.after(wait::asked_for(policy, *retry_after, random))
+            }
             _ => now,
         };
         let until = until.max(asked);
-        self.state = State::Parked { until, because };
+        self.state = State::Parked { until, because, not_before: not_before.max(asked) };
         Decision::Parked { until, because }
     }
 
@@ -292,87 +351,5 @@ impl Episode {
     fn enter(&mut self, state: State, now: Moment) {
         self.state = state;
         self.since = now;
-    }
-}
-
-/// A snapshot for status: where retrying stands and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Why {
-    /// Where it stands.
-    pub standing: Standing,
-    /// The last thing that went wrong in this episode.
-    pub cause: Option<Cause>,
-    /// Since when it stands there.
-    pub since: Moment,
-    /// Until when, where time ends it.
-    pub until: Option<Moment>,
-    /// Retries left in the episode.
-    pub attempts_left: u32,
-    /// Time left in the episode.
-    pub elapsed_left: Duration,
-}
-
-/// Where an episode stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing has failed, or an attempt is under way after an event.
-    Ready,
-    /// Waiting for the next retry, or in the midst of it.
-    Waiting,
-    /// Connected.
-    Connected,
-    /// The circuit is open.
-    Parked(Ended),
-    /// Only an operator helps.
-    GivenUp,
-}
-
-impl Standing {
-    /// One word, for status and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Waiting => "waiting",
-            Self::Connected => "connected",
-            Self::Parked(_) => "parked",
-            Self::GivenUp => "given up",
-        }
-    }
-}
-
-impl std::fmt::Display for Ended {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Attempts => "all retries of the episode were made",
-            Self::Elapsed => "the time of the episode is over",
-            Self::Tokens => "no retry tokens are left",
-            Self::Misdirected => "the other side is not responsible",
-        })
-    }
-}
-
-impl Why {
-    /// One sentence for a person, e.g. `waiting, next try in 12 s: connection refused (7 retries left)`.
-    #[must_use]
-    pub fn sentence(&self, now: Moment) -> String {
-        let seconds = |until: Option<Moment>| match until {
-            Some(until) if until > now => format!("in {} s", until.since(now).as_millis().div_ceil(1_000)),
-            _ => "now".to_owned(),
-        };
-        let cause = self.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
-        match self.standing {
-            Standing::Ready => "ready".to_owned(),
-            Standing::Connected => format!("connected{cause}"),
-            Standing::Waiting => format!(
-                "waiting, next try {}{cause} ({} retries left)",
-                seconds(self.until),
-                self.attempts_left
-            ),
-            Standing::Parked(because) => {
-                format!("parked, next episode {}{cause} ({because})", seconds(self.until))
-            }
-            Standing::GivenUp => format!("given up until an operator acts{cause}"),
-        }
     }
 }

@@ -1,10 +1,15 @@
 //! A budget of retries over all causes: each retry costs tokens, each success earns one back. When many things fail at
 //! once, or one fails for long, the tokens run out and only what begins anew after a cool-down is tried.
 //!
-//! Numbers as in the "standard" retry mode of the AWS SDKs (capacity 500, a retry costs 5, a success without retry earns
-//! 1: AWS SDKs and Tools Reference Guide, "Retry behavior"). gRPC proposal A6 has the same bucket with other words
-//! (`maxTokens`, `tokenRatio`) and stops at half of it. Unlike AWS, a connection that succeeds gives no tokens back, only
-//! work that was acknowledged does: otherwise a peer that accepts and drops would be retried for ever.
+//! Numbers as in the "standard" retry mode of the AWS SDKs: capacity 500, a retry costs 5, a success without a retry earns 1,
+//! a retry that succeeds gives its 5 back (AWS SDKs and Tools Reference Guide, "Retry behavior"; `token_bucket.rs` of
+//! aws-smithy-runtime, where a time-out costs 10: not here, since towards one stamp nearly every fault shows as one).
+//! gRPC proposal A6 has the same bucket with other words (`maxTokens`, `tokenRatio`, failures cost 1) and stops at half of
+//! it. Unlike both, a connection alone is no success: otherwise a peer that accepts and drops would be retried for ever.
+//! Acknowledged work earns, and a connection that lasted [`Policy::stable_for`](crate::Policy::stable_for) gives one
+//! retry back, so a gateway that has little to say can still retry once after each fault.
+//!
+//! So over any time: `granted × 5 ≤ 500 + acknowledgements + 5 × stable connections`.
 
 /// Tokens of a full ledger.
 pub const CAPACITY: u32 = 500;
@@ -54,6 +59,11 @@ impl Ledger {
     /// Work was acknowledged by the other side (not merely: a connection stands).
     pub fn on_success(&mut self) {
         self.tokens = self.tokens.saturating_add(SUCCESS_EARNS).min(self.capacity);
+    }
+
+    /// A connection has lasted: what its retry cost comes back.
+    pub fn on_stable(&mut self) {
+        self.tokens = self.tokens.saturating_add(RETRY_COST).min(self.capacity);
     }
 
     /// Tokens left.

@@ -24,22 +24,28 @@
 //! ```
 //! Rules: Azure Architecture Center, "Transient fault handling" and "Retry Storm antipattern".
 
+pub mod circuit;
 pub mod duration;
 pub mod episode;
 pub mod ledger;
 pub mod outcome;
 pub mod policy;
+pub mod probe;
 pub mod random;
 pub mod slots;
 pub mod text;
 pub mod wait;
+pub mod why;
 
-pub use episode::{Decision, Ended, Episode, Event, Moment, Standing, Why};
+pub use circuit::{Circuit, Step, Ways};
+pub use episode::{Decision, Ended, Episode, Event, Moment};
 pub use ledger::Ledger;
 pub use outcome::{Cause, Outcome};
-pub use policy::{Bounds, First, Jitter, Policy, PolicyError, Schedule};
+pub use policy::{Bounds, Fallback, First, Jitter, Policy, PolicyError, Schedule};
+pub use probe::{Probe, ProbeError};
 pub use slots::{Admission, Slots};
 pub use text::PolicyText;
+pub use why::{Standing, Why};
 
 #[cfg(test)]
 mod rules;

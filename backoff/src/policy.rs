@@ -30,6 +30,47 @@ pub struct Policy {
     pub(crate) cool_down: Duration,
     pub(crate) stable_for: Duration,
     pub(crate) max_retry_after: Duration,
+    pub(crate) afterwards: Vec<Fallback>,
+}
+
+/// What to do when an episode has ended without success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fallback {
+    /// `tcp`: the other transport to the same endpoint (where TCP was in use: QUIC).
+    Transport,
+    /// `endpoint`: the next endpoint of the same peer, each of them in turn.
+    Endpoint,
+    /// `provisioning`: ask who is responsible.
+    Provisioning,
+    /// `park`: do nothing until the cool-down is over or something happens. Always the last one.
+    Park,
+}
+
+impl Fallback {
+    /// All, in the order of the default.
+    pub const ALL: [Self; 4] = [Self::Transport, Self::Endpoint, Self::Provisioning, Self::Park];
+
+    /// As in configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transport => "tcp",
+            Self::Endpoint => "endpoint",
+            Self::Provisioning => "provisioning",
+            Self::Park => "park",
+        }
+    }
+}
+
+impl std::fmt::Display for Fallback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Transport => "the other transport",
+            Self::Endpoint => "another endpoint",
+            Self::Provisioning => "asking provisioning",
+            Self::Park => "parking",
+        })
+    }
 }
 
 /// The first retry of an episode.
@@ -113,10 +154,11 @@ pub enum PolicyError {
     /// A kind of schedule that nobody knows, or whose keys are not the right ones.
     #[error("{0}")]
     Kind(String),
-    /// A fallback that does not exist.
+    /// Fallbacks that do not exist, come twice, or do not end in parking.
     #[error(
-        "afterwards = {0}: when an episode has ended without success data waits in the store; write afterwards = \
-         [\"park\"], which is the only fallback in this version"
+        "afterwards = {0}: when an episode has ended without success, each of \"tcp\", \"endpoint\" and \
+         \"provisioning\" can be tried once, and at last \"park\", where data waits in the store: write e.g. afterwards = \
+         [\"tcp\", \"endpoint\", \"provisioning\", \"park\"]"
     )]
     Afterwards(String),
     /// A wait below its bound.
@@ -168,7 +210,8 @@ impl PolicyError {
 }
 
 impl Policy {
-    /// A policy from its parts, with default cool-down (5 min), stability (1 min) and bound on `retry_after` (1 h).
+    /// A policy from its parts, with default cool-down (5 min), stability (1 min), bound on `retry_after` (4 h) and all
+    /// fallbacks.
     #[must_use]
     pub fn new(first: First, then: Schedule, episode: Bounds) -> Self {
         Self {
@@ -177,8 +220,25 @@ impl Policy {
             episode,
             cool_down: Duration::from_secs(300),
             stable_for: Duration::from_secs(60),
-            max_retry_after: Duration::from_secs(3_600),
+            max_retry_after: crate::slots::LONGEST_SLOT,
+            afterwards: Fallback::ALL.to_vec(),
         }
+    }
+
+    /// Sets what is tried, in this order, when an episode has ended without success. What there is not (a second
+    /// transport, another endpoint) is passed over.
+    ///
+    /// # Errors
+    /// An order that does not end in parking, or names something twice.
+    pub fn with_afterwards(mut self, afterwards: Vec<Fallback>) -> Result<Self, PolicyError> {
+        let twice = |at: usize, fallback| afterwards.iter().skip(at + 1).any(|other| other == fallback);
+        let doubled = afterwards.iter().enumerate().any(|(at, fallback)| twice(at, fallback));
+        if doubled || afterwards.last() != Some(&Fallback::Park) {
+            let names: Vec<_> = afterwards.iter().map(|fallback| fallback.as_str()).collect();
+            return Err(PolicyError::Afterwards(format!("{names:?}")));
+        }
+        self.afterwards = afterwards;
+        Ok(self)
     }
 
     /// Sets how long it stays parked after an episode, at least; up to half as much again is added by jitter.
@@ -234,6 +294,7 @@ impl Policy {
         Self {
             cool_down: Duration::from_secs(15),
             stable_for: Duration::from_secs(10),
+            afterwards: vec![Fallback::Park],
             ..Self::new(
                 First::Immediate,
                 Schedule(Waits::Exponential {
@@ -263,6 +324,18 @@ impl Policy {
     #[must_use]
     pub fn stable_for(&self) -> Duration {
         self.stable_for
+    }
+
+    /// What is tried when an episode has ended without success, in this order.
+    #[must_use]
+    pub fn afterwards(&self) -> &[Fallback] {
+        &self.afterwards
+    }
+
+    /// The most that the other side can make us wait.
+    #[must_use]
+    pub fn max_retry_after(&self) -> Duration {
+        self.max_retry_after
     }
 
     /// How long it stays parked, at least.

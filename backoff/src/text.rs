@@ -6,8 +6,8 @@
 //! # or: then = { kind = "list", waits = ["3 s", "12 s", "30 s"], jitter = "equal" }
 //! episode = { attempts = 12, elapsed = "15 min" }
 //! stable_for = "1 min"                                    # a shorter connection does not count as success
-//! max_retry_after = "1 h"                                 # the most that the other side can make us wait
-//! afterwards = ["park"]
+//! max_retry_after = "4 h"                                 # the most that the other side can make us wait
+//! afterwards = ["tcp", "endpoint", "provisioning", "park"] # in this order, as far as there is one
 //! cool_down = "5 min"                                     # parked for this to half as long again
 //! ```
 
@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use crate::duration::Written;
-use crate::policy::{Bounds, First, Jitter, Policy, PolicyError, Schedule, Waits};
+use crate::policy::{Bounds, Fallback, First, Jitter, Policy, PolicyError, Schedule, Waits};
 
 /// A policy as written: what is left out is taken from a default.
 #[derive(Debug, Clone, Deserialize)]
@@ -72,9 +72,8 @@ impl PolicyText {
     /// # Errors
     /// [`PolicyError`] with why it would do harm and what to write instead.
     pub fn over(self, default: &Policy) -> Result<Policy, PolicyError> {
-        if let Some(afterwards) = &self.afterwards {
-            check_afterwards(afterwards)?;
-        }
+        let afterwards =
+            self.afterwards.map_or(Ok(default.afterwards.clone()), |written| afterwards(&written))?;
         let first = self.first.map_or(Ok(default.first), first)?;
         let then = self.then.map_or(Ok(default.then.clone()), |then| then.over(&default.then))?;
         let episode = self.episode.map_or(Ok(default.episode), |episode| episode.over(default.episode))?;
@@ -82,7 +81,8 @@ impl PolicyText {
         Policy::new(first, then, episode)
             .with_cool_down(or(self.cool_down, default.cool_down))?
             .with_stable_for(or(self.stable_for, default.stable_for))?
-            .with_max_retry_after(or(self.max_retry_after, default.max_retry_after))
+            .with_max_retry_after(or(self.max_retry_after, default.max_retry_after))?
+            .with_afterwards(afterwards)
     }
 }
 
@@ -177,13 +177,14 @@ fn jitter(written: Loose) -> Result<Jitter, PolicyError> {
     }
 }
 
-fn check_afterwards(written: &Loose) -> Result<(), PolicyError> {
-    match written {
-        Loose::List(fallbacks) if matches!(fallbacks.as_slice(), [Loose::Text(only)] if only == "park") => {
-            Ok(())
-        }
-        other => Err(PolicyError::Afterwards(other.to_string())),
-    }
+fn afterwards(written: &Loose) -> Result<Vec<Fallback>, PolicyError> {
+    let wrong = || PolicyError::Afterwards(written.to_string());
+    let Loose::List(names) = written else { return Err(wrong()) };
+    let fallback = |name: &Loose| match name {
+        Loose::Text(name) => Fallback::ALL.into_iter().find(|fallback| fallback.as_str() == name),
+        _ => None,
+    };
+    names.iter().map(|name| fallback(name).ok_or_else(wrong)).collect()
 }
 
 impl fmt::Display for Loose {
@@ -233,8 +234,8 @@ mod tests {
             then = { kind = "exponential", base = "1 s", factor = 2.0, cap = "2 min", jitter = "full" }
             episode = { attempts = 12, elapsed = "15 min" }
             stable_for = "1 min"
-            max_retry_after = "1 h"
-            afterwards = ["park"]
+            max_retry_after = "4 h"
+            afterwards = ["tcp", "endpoint", "provisioning", "park"]
             cool_down = "5 min"
         "#;
         assert_eq!(read(written), Ok(Policy::upstream()));
@@ -276,8 +277,12 @@ mod tests {
             ("episode = { attempts = 0 }", "an episode must end"),
             ("episode = { attempts = -1 }", "an episode must end"),
             (r#"episode = { elapsed = "400 d" }"#, "an episode must end"),
-            (r#"afterwards = ["tcp", "park"]"#, "the only fallback in this version"),
-            ("afterwards = []", "write afterwards = [\"park\"]"),
+            (r#"afterwards = ["tcp"]"#, "and at last \"park\""),
+            (r#"afterwards = ["park", "tcp"]"#, "and at last \"park\""),
+            (r#"afterwards = ["tcp", "tcp", "park"]"#, "can be tried once"),
+            (r#"afterwards = ["carrier pigeon", "park"]"#, "write e.g. afterwards = [\"tcp\", \"endpoint\""),
+            (r#"afterwards = "retry""#, "write e.g. afterwards"),
+            ("afterwards = []", "write e.g. afterwards"),
             (r#"cool_down = "1 ms""#, "cool_down = 1 ms is too short"),
             ("retries = 3", "unknown field `retries`"),
         ] {

@@ -7,9 +7,11 @@
 //! equal         = nominal / 2 + u × nominal / 2
 //! decorrelated  = min(cap, base + u × (3 × previous − base))     previous = base at first
 //! cool-down     = cool_down × (1 + u / 2)
+//! asked for     = retry_after                           or max_retry_after × (1 + u) / 2 if it is longer than that
 //! ```
 //! Sources: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 (full, equal, decorrelated). There
-//! "full" begins at 0; here at [`MIN_WAIT`], since a wait of nothing would be another immediate retry.
+//! "full" begins at 0; here at [`MIN_WAIT`], since a wait of nothing would be another immediate retry. `retry_after` as in
+//! RFC 9110 §10.2.3 and gRPC A6 (push-back); whoever names a time spreads it: see [`crate::slots`].
 
 use std::time::Duration;
 
@@ -42,10 +44,12 @@ pub fn cool_down(policy: &Policy, random: u64) -> Duration {
     between(policy.cool_down, policy.cool_down.saturating_add(policy.cool_down / 2), fraction(random))
 }
 
-/// What the other side asked for, within our bounds.
+/// What the other side asked for, exactly; beyond our bound, anywhere in the last half of the bound, so that a slot that
+/// is too far away for all does not become one moment for all.
 #[must_use]
-pub fn asked_for(policy: &Policy, retry_after: Duration) -> Duration {
-    retry_after.min(policy.max_retry_after).max(MIN_WAIT)
+pub fn asked_for(policy: &Policy, retry_after: Duration, random: u64) -> Duration {
+    let most = policy.max_retry_after;
+    if retry_after > most { between(most / 2, most, fraction(random)) } else { retry_after.max(MIN_WAIT) }
 }
 
 fn spread(nominal: Duration, jitter: Jitter, u: f64) -> Duration {
