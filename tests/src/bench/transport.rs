@@ -10,7 +10,7 @@ use host::intake::Nobody;
 use host::outbox::{Outbox, Priority};
 use host::store::{Commit, DataFolder, NewBatch, Store, StoreConfig};
 use host::uplink::{Origin, Uplink};
-use stamp::landing::{Arrival, Landed, Landing, Outcome};
+use stamp::landing::{Arrival, Capacity, Landed, Landing, Outcome};
 use wire::ids::{GatewayId, InstallationId, RouteName, Sequence, StampId, StreamId, TenantId};
 use wire::message::{TenantIndex, TenantStream};
 
@@ -51,6 +51,7 @@ fn uplink(bench: &mut Bench, dir: &Path, batch: &Encoded) -> Result<()> {
         stamps: vec![gateway_config::Stamp {
             id: StampId::new("bench-stamp")?,
             endpoints: vec![gateway_config::Endpoint {
+                transport: gateway_config::Transport::Quic,
                 host: "localhost".into(),
                 port: stamp.address.port(),
             }],
@@ -63,11 +64,14 @@ fn uplink(bench: &mut Bench, dir: &Path, batch: &Encoded) -> Result<()> {
         },
         retry: backoff::Policy::upstream(),
         window: 16 << 20,
+        look_for_quic: Duration::from_secs(600),
+        daily_budget: None,
     };
     let origin = Origin {
         gateway: GatewayId::new(GATEWAY)?,
         installation: InstallationId(1),
         software: "bench".into(),
+        budget_file: None,
     };
     let folder = Arc::new(DataFolder::lock(&dir.join("uplink"))?);
     let store = Store::open(&folder, &TenantId::new(TENANT)?, StoreConfig::default())?.store;
@@ -117,7 +121,8 @@ fn new_batch(batch: &Encoded) -> Result<NewBatch> {
 /// The landing without network. Limit: the same bytes into a plain file with `fdatasync`.
 fn land(bench: &mut Bench, dir: &Path, batch: &Encoded) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (landing, writer) = Landing::open(&dir.join("landing"), 10_000)?;
+    let (landing, writer) =
+        Landing::open(&dir.join("landing"), Capacity { max_devices: 10_000, queue_mib: 64 })?;
     let rate = runtime.block_on(land_all(landing, batch))?;
     writer.join();
     let group = 128;
