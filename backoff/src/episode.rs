@@ -214,7 +214,7 @@ impl Episode {
     /// A connection stands. It ends the episode only once it has lasted.
     pub fn on_connected(&mut self, now: Moment) {
         if matches!(self.state, State::Parked { .. } | State::GivenUp) {
-            self.open(now);
+            *self = Self::default();
         }
         self.enter(State::Connected, now);
     }

@@ -27,6 +27,7 @@
 pub mod circuit;
 pub mod duration;
 pub mod episode;
+pub mod fleet;
 pub mod ledger;
 pub mod outcome;
 pub mod policy;

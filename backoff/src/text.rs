@@ -4,7 +4,7 @@
 //! first = "immediate"                                     # at most one retry at once; or "scheduled"
 //! then = { kind = "exponential", base = "1 s", factor = 2.0, cap = "2 min", jitter = "full" }
 //! # or: then = { kind = "list", waits = ["3 s", "12 s", "30 s"], jitter = "equal" }
-//! episode = { attempts = 12, elapsed = "15 min" }
+//! episode = { attempts = 16, elapsed = "15 min" }
 //! stable_for = "1 min"                                    # a shorter connection does not count as success
 //! max_retry_after = "4 h"                                 # the most that the other side can make us wait
 //! afterwards = ["tcp", "endpoint", "provisioning", "park"] # in this order, as far as there is one
@@ -232,7 +232,7 @@ mod tests {
         let written = r#"
             first = "immediate"
             then = { kind = "exponential", base = "1 s", factor = 2.0, cap = "2 min", jitter = "full" }
-            episode = { attempts = 12, elapsed = "15 min" }
+            episode = { attempts = 16, elapsed = "15 min" }
             stable_for = "1 min"
             max_retry_after = "4 h"
             afterwards = ["tcp", "endpoint", "provisioning", "park"]
@@ -266,6 +266,7 @@ mod tests {
             (r#"then = { jitter = 0 }"#, "without jitter"),
             (r#"then = { jitter = false }"#, "without jitter"),
             (r#"then = { jitter = "decorrelated", factor = 2.0 }"#, "remove factor"),
+            (r#"then = { jitter = "decorrelated", base = "5 s", cap = "6 s" }"#, "a cap of 3 × base or more"),
             (
                 r#"then = { waits = ["3 s", "9 s"], jitter = "decorrelated" }"#,
                 "write jitter = \"full\" with a list",

@@ -5,12 +5,14 @@
 //! nominal(n)    = waits[min(n, last)]                   for a list
 //! full          = MIN_WAIT + u × (nominal − MIN_WAIT)
 //! equal         = nominal / 2 + u × nominal / 2
-//! decorrelated  = min(cap, base + u × (3 × previous − base))     previous = base at first
+//! decorrelated  = base + u × (min(cap, 3 × previous) − base)     previous = base at first
 //! cool-down     = cool_down × (1 + u / 2)
 //! asked for     = retry_after                           or max_retry_after × (1 + u) / 2 if it is longer than that
 //! ```
 //! Sources: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 (full, equal, decorrelated). There
-//! "full" begins at 0; here at [`MIN_WAIT`], since a wait of nothing would be another immediate retry. `retry_after` as in
+//! "full" begins at 0; here at [`MIN_WAIT`], since a wait of nothing would be another immediate retry. There "decorrelated"
+//! caps the drawn wait, so that in the long run two thirds of all waits are the cap exactly; here what is drawn from is
+//! capped, and all waits stay spread. `retry_after` as in
 //! RFC 9110 §10.2.3 and gRPC A6 (push-back); whoever names a time spreads it: see [`crate::slots`].
 
 use std::time::Duration;
@@ -23,8 +25,8 @@ pub fn scheduled(policy: &Policy, n: u32, previous: Option<Duration>, random: u6
     let u = fraction(random);
     match &policy.then.0 {
         Waits::Exponential { base, cap, jitter: Jitter::Decorrelated, .. } => {
-            let ceiling = previous.unwrap_or(*base).saturating_mul(3).max(*base);
-            between(*base, ceiling, u).min(*cap)
+            let ceiling = previous.unwrap_or(*base).saturating_mul(3).min(*cap);
+            between(*base, ceiling, u)
         }
         Waits::Exponential { base, factor, cap, jitter } => {
             let growth = factor.powi(i32::try_from(n).unwrap_or(i32::MAX));
