@@ -140,6 +140,7 @@ impl Gateway {
             gateway: config.gateway.id.clone(),
             installation: records.store.installation(),
             software: format!("sluice-gateway {}", env!("CARGO_PKG_VERSION")),
+            budget_file: Some(config.gateway.data_dir.join("uplink-budget")),
         };
         let outboxes: Vec<_> =
             stores.iter().map(|(_, store, _)| Arc::clone(store) as Arc<dyn Outbox>).collect();
@@ -184,7 +185,7 @@ impl Gateway {
                     tracing::info!("SIGHUP: trying all connections now; restart to apply a changed configuration");
                     sources.retry_now();
                     if let Some(uplink) = uplink.as_ref() {
-                        uplink.try_now();
+                        uplink.try_now(None);
                     }
                 }
                 error = failed(uplink.as_ref()) => {

@@ -16,7 +16,7 @@ pub use source::{
     TimeField, TimeMissing, TimeUnit, Topic, User,
 };
 pub use tenant::{Decoder, Limits, OnFault, Priority, Route, Step, StorePolicy, Tenant, WhenFull};
-pub use uplink::{DEFAULT_PORT, Endpoint, Identity, Stamp, Uplink};
+pub use uplink::{DEFAULT_PORT, Endpoint, Identity, Stamp, Transport, Uplink};
 
 /// A whole, checked configuration.
 #[derive(Debug, Clone, PartialEq)]

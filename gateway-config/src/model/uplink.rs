@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use wire::ids::{StampId, TenantId};
 
@@ -20,6 +21,12 @@ pub struct Uplink {
     /// `window` in bytes of batches that may be on their way to a stamp without an ack. Default 16 MiB, from 64 KiB to
     /// 1 GiB.
     pub window: u64,
+    /// `look_for_quic`: where UDP is blocked and data goes over TCP, how often QUIC is looked for again. Default 10 min,
+    /// from 1 s to 24 h; up to half as long again is added.
+    pub look_for_quic: Duration,
+    /// `daily_budget` in bytes, for metered links: when it is used up, only routes of high priority are sent until the next
+    /// day (UTC). At least 64 KiB; default: none.
+    pub daily_budget: Option<u64>,
 }
 
 /// One stamp.
@@ -33,21 +40,44 @@ pub struct Stamp {
     pub tenants: Vec<TenantId>,
 }
 
-/// Where a stamp listens: `quic://host:port`.
+/// Where a stamp listens: `quic://host:port` or `tls://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
+    /// How to get there.
+    pub transport: Transport,
     /// Name or address; also the name that the stamp's certificate must bear.
     pub host: String,
-    /// UDP port; default [`DEFAULT_PORT`].
+    /// UDP or TCP port; default [`DEFAULT_PORT`].
     pub port: u16,
+}
+
+/// What carries a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// QUIC over UDP; over TCP where UDP is blocked and `uplink.retry.afterwards` has "tcp".
+    Quic,
+    /// TCP with TLS 1.3, only.
+    Tls,
+}
+
+impl Transport {
+    /// As in a URL.
+    #[must_use]
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::Tls => "tls",
+        }
+    }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.transport.scheme();
         if self.host.contains(':') {
-            write!(f, "quic://[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "quic://{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `[uplink]`, and retry policies wherever they stand.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use backoff::{Policy, PolicyText};
 use serde::Deserialize;
@@ -11,7 +12,7 @@ use wire::ids::TenantId;
 use super::files;
 use super::tenant::Known;
 use crate::address::Address;
-use crate::model::{DEFAULT_PORT, Endpoint, Identity, Stamp, Uplink};
+use crate::model::{DEFAULT_PORT, Endpoint, Identity, Stamp, Transport, Uplink};
 use crate::problem::Severity;
 use crate::reader::{Table, Value};
 
@@ -42,12 +43,19 @@ pub(super) fn read(table: &Table<'_>, known: &Known) -> Option<Uplink> {
     let upstream = Policy::upstream();
     let retry = table.get("retry").and_then(|value| retry(&value, &upstream));
     let window = table.get("window").and_then(|value| value.size(64 * KIB..=1024 * 1024 * KIB));
+    let look_for_quic = table
+        .get("look_for_quic")
+        .and_then(|value| value.duration(Duration::from_secs(1)..=Duration::from_secs(86_400)));
+    let daily_budget =
+        table.get("daily_budget").and_then(|value| value.size(64 * KIB..=1024 * 1024 * 1024 * KIB));
     table.finish();
     Some(Uplink {
         stamps: stamps?.1?,
         identity: identity?,
         retry: retry.unwrap_or(upstream),
         window: window.unwrap_or(16 * 1024 * KIB),
+        look_for_quic: look_for_quic.unwrap_or(Duration::from_secs(600)),
+        daily_budget,
     })
 }
 
@@ -120,14 +128,17 @@ fn stamp(table: &Table<'_>, known: &Known, served: &mut BTreeMap<TenantId, Strin
 }
 
 fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
-    const EXAMPLE: &str = "write e.g. \"quic://stamp.example:7443\"";
+    const EXAMPLE: &str =
+        "write e.g. \"quic://stamp.example:7443\", or \"tls://stamp.example:7443\" for TCP only";
     match Address::parse(value.text()?) {
-        Ok(address) if address.scheme == "quic" => {
-            Some(Endpoint { host: address.host, port: address.port.unwrap_or(DEFAULT_PORT) })
-        }
         Ok(address) => {
-            value.error(format!("{:?} is no transport of this version", address.scheme), EXAMPLE);
-            None
+            let transports = [Transport::Quic, Transport::Tls];
+            let Some(transport) = transports.into_iter().find(|known| known.scheme() == address.scheme)
+            else {
+                value.error(format!("{:?} is no transport of this version", address.scheme), EXAMPLE);
+                return None;
+            };
+            Some(Endpoint { transport, host: address.host, port: address.port.unwrap_or(DEFAULT_PORT) })
         }
         Err(error) => {
             value.error(error.to_string(), EXAMPLE);

@@ -13,7 +13,7 @@ use wire::ids::StampId;
 use wire::message::{CloseReason, MessageError, RefusalReason};
 use wire::session::gateway::Closed;
 
-use super::quic::LinkError;
+use super::transport::LinkError;
 
 /// How a session ended.
 #[derive(Debug)]

@@ -81,10 +81,10 @@ impl Feed {
 
     /// What to read next; `None` while no tenant has both something to send and room for it.
     ///
-    /// `room` tells how many bytes a tenant may send now; 0 is none.
-    pub(super) fn next(&mut self, room: impl Fn(usize) -> usize) -> Option<Wanted> {
+    /// `room` tells how many bytes a tenant may send now; 0 is none. Priorities below `least` wait.
+    pub(super) fn next(&mut self, least: Priority, room: impl Fn(usize) -> usize) -> Option<Wanted> {
         let ready = |place: usize, tenant: &TenantFeed| {
-            !tenant.blocked && tenant.lots.iter().any(|lot| !lot.dry) && room(place) > 0
+            !tenant.blocked && tenant.first(least).is_some() && room(place) > 0
         };
         if !self.tenants.iter().enumerate().any(|(place, tenant)| ready(place, tenant)) {
             return None;
@@ -96,7 +96,7 @@ impl Feed {
             if !ready(place, tenant) {
                 tenant.credit = tenant.credit.min(0);
             } else if tenant.credit > 0 {
-                let lot = tenant.pick()?;
+                let lot = tenant.pick(least)?;
                 let next = tenant.lots.get(lot)?;
                 let max_bytes = room(place).min(tenant.credit as usize);
                 return Some(Wanted {
@@ -176,9 +176,14 @@ impl TenantFeed {
         Self { lots, credit: 0, blocked: false, contended: 0 }
     }
 
+    /// The first lot that has something and is urgent enough.
+    fn first(&self, least: Priority) -> Option<usize> {
+        self.lots.iter().position(|lot| !lot.dry && lot.priority >= least)
+    }
+
     /// The lot to read next: of the highest priority that has something, the live one, and at times the backlog.
-    fn pick(&mut self) -> Option<usize> {
-        let first = self.lots.iter().position(|lot| !lot.dry)?;
+    fn pick(&mut self, least: Priority) -> Option<usize> {
+        let first = self.first(least)?;
         // Live and backlog of a priority are neighbours.
         let behind = first + 1;
         if first % 2 != 0 || self.lots.get(behind).is_none_or(|lot| lot.dry) {
@@ -222,7 +227,7 @@ mod tests {
 
     /// Sends what is wanted next; the (tenant, number, bytes) in order.
     fn step(feed: &mut Feed, outboxes: &[Rows]) -> Option<Vec<(usize, u64, usize)>> {
-        let wanted = feed.next(WIDE)?;
+        let wanted = feed.next(Priority::Low, WIDE)?;
         let mut found = read(&outboxes[wanted.tenant], wanted);
         feed.read(wanted, &mut found);
         for batch in &found {
@@ -275,10 +280,10 @@ mod tests {
     fn a_tenant_without_room_leaves_the_turn_to_the_others() {
         let rows: Rows = (1..=3).map(|seq| (seq, Priority::Normal, 10)).collect();
         let mut feed = Feed::new([Sequence(3), Sequence(3)]);
-        let wanted = feed.next(|tenant| if tenant == 0 { 0 } else { 100 }).unwrap();
+        let wanted = feed.next(Priority::Low, |tenant| if tenant == 0 { 0 } else { 100 }).unwrap();
         assert_eq!((wanted.tenant, wanted.max_bytes), (1, 100));
         feed.blocked(wanted);
-        assert_eq!(feed.next(|tenant| if tenant == 0 { 0 } else { 100 }), None);
+        assert_eq!(feed.next(Priority::Low, |tenant| if tenant == 0 { 0 } else { 100 }), None);
         feed.released(1);
         assert_eq!(drain(&mut feed, &[rows.clone(), rows]).len(), 6);
     }
@@ -287,7 +292,7 @@ mod tests {
     fn what_did_not_fit_is_read_again_and_nothing_else_is() {
         let rows: Rows = (1..=5).map(|seq| (seq, Priority::Normal, 10)).collect();
         let mut feed = Feed::new([Sequence(5)]);
-        while let Some(wanted) = feed.next(WIDE) {
+        while let Some(wanted) = feed.next(Priority::Low, WIDE) {
             let mut found = read(&rows, wanted);
             feed.read(wanted, &mut found);
             if found.is_empty() {
@@ -310,5 +315,24 @@ mod tests {
         assert!(drain(&mut feed, &[rows.clone()]).is_empty());
         feed.woken(0);
         assert_eq!(drain(&mut feed, &[rows]), [2]);
+    }
+
+    #[test]
+    fn what_is_not_urgent_waits_and_comes_when_it_may() {
+        use Priority::{High, Low, Normal};
+        let rows = vec![(1, Normal, 10), (2, High, 10), (3, Low, 10), (4, High, 10)];
+        let mut feed = Feed::new([Sequence(3)]);
+        let outboxes = [rows];
+        let mut urgent = Vec::new();
+        while let Some(wanted) = feed.next(High, WIDE) {
+            let mut found = read(&outboxes[0], wanted);
+            feed.read(wanted, &mut found);
+            for batch in found {
+                feed.sent(wanted, batch.seq, 10);
+                urgent.push(batch.seq.0);
+            }
+        }
+        assert_eq!(urgent, [4, 2]);
+        assert_eq!(drain(&mut feed, &outboxes), [1, 3]);
     }
 }

@@ -1,14 +1,15 @@
 //! One stamp's link: connect, converse, and after each end do what the retry rules say.
 //!
-//! Whether, when and how often it tries again is decided by [`backoff`] alone; see [`super::ended`] for what the
-//! ends mean to it. Does not speak the protocol.
+//! Whether, when and how often it tries again is decided by [`backoff`] alone, on whatever transport and endpoint; see
+//! [`super::ended`] for what the ends mean to it, and [`super::routes`] for the way that an attempt takes. Does not speak the
+//! protocol.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use backoff::{Decision, Episode, Ledger, Moment, Policy};
+use backoff::{Circuit, Fallback, Ledger, Moment, Policy, Step, Ways};
 use gateway_config::{Endpoint, Identity};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -16,8 +17,10 @@ use tokio::time::Instant;
 use super::ended::{Ended, News, classify};
 use super::exchange::{self, Subject};
 use super::identity;
-use super::quic::{self, LinkError};
-use super::status::{Board, LinkState};
+use super::locked;
+use super::routes::Routes;
+use super::status::{Board, LinkState, wall_clock};
+use super::transport::{self, Connected, LinkError};
 
 /// Most bytes that wait in memory for QUIC's own acknowledgement, whatever the window is.
 const SEND_WINDOW: usize = 4 << 20;
@@ -32,6 +35,8 @@ pub(super) struct Link {
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) identity: Identity,
     pub(super) policy: Policy,
+    /// Where UDP is blocked, how long until QUIC is looked for again.
+    pub(super) look_for_quic: Duration,
     /// Shared by all links: when all fail at once, they all slow down.
     pub(super) ledger: Arc<Mutex<Ledger>>,
     pub(super) board: Arc<Board>,
@@ -43,26 +48,53 @@ pub(super) struct Link {
     pub(super) operator: watch::Receiver<u64>,
 }
 
+/// What changes from attempt to attempt.
+struct Course {
+    circuit: Circuit,
+    routes: Routes,
+    /// A better connection than the one that was just ended for it.
+    found: Option<(Endpoint, Connected)>,
+}
+
 impl Link {
     /// Runs until told to stop.
     pub(super) async fn run(mut self) {
-        let mut episode = Episode::new();
-        let mut attempt = 0;
+        let tcp = self.policy.afterwards().contains(&Fallback::Transport);
+        let others = u8::try_from(self.endpoints.len().saturating_sub(1)).unwrap_or(u8::MAX);
+        let mut course = Course {
+            // The other transport is found within an episode, by `routes`: no need for an episode of its own.
+            circuit: Circuit::new(Ways { transport: false, endpoints: others, provisioning: false }),
+            routes: Routes::new(&self.endpoints, tcp, self.look_for_quic),
+            found: None,
+        };
         while !*self.stop.borrow_and_update() {
             let connections = self.board.connections.load(Ordering::Relaxed);
-            let ended = self.attempt(&mut episode, attempt).await;
-            let Some(outcome) = classify(ended) else { break };
-            // A connection that was lost is sought where it was; an attempt that failed goes to the next endpoint.
-            if self.board.connections.load(Ordering::Relaxed) == connections {
-                attempt += 1;
+            let ended = self.attempt(&mut course).await;
+            if course.found.is_some() && !*self.stop.borrow() {
+                continue;
             }
-            let now = self.now();
-            let decision = {
-                let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-                episode.on_failure(&self.policy, &mut ledger, outcome, now, rand::random())
+            // A connection that was lost is sought where it was; an attempt that failed takes the next way.
+            let stood = self.board.connections.load(Ordering::Relaxed) != connections;
+            let silent = match &ended {
+                Ended::Lost(error) => error.is_silence(),
+                ended => matches!(ended, Ended::NoWelcome),
             };
-            self.tell(&episode, &decision, now);
-            self.wait(&mut episode, decision).await;
+            let Some(outcome) = classify(ended) else { break };
+            let named_a_time = matches!(outcome, backoff::Outcome::Throttled { .. });
+            let now = self.now();
+            let step = {
+                let mut ledger = locked(&self.ledger);
+                course.circuit.on_failure(&self.policy, &mut ledger, outcome, now, rand::random())
+            };
+            // Who names a time is there; another way would circumvent it.
+            if !stood && !named_a_time {
+                match step {
+                    Step::Fallback { .. } => course.routes.next_endpoint(),
+                    _ => course.routes.failed(silent),
+                }
+            }
+            self.tell(&course, &step, now);
+            self.wait(&mut course.circuit, step).await;
         }
         self.board.change(|standing| {
             standing.state = LinkState::Stopped;
@@ -72,69 +104,132 @@ impl Link {
     }
 
     /// One attempt, from files to goodbye.
-    async fn attempt(&mut self, episode: &mut Episode, attempt: usize) -> Ended {
-        let Some(endpoint) = self.endpoints.get(attempt % self.endpoints.len().max(1)).cloned() else {
-            return Ended::Lost(LinkError::Address { host: String::new(), cause: "no endpoint".to_owned() });
+    async fn attempt(&mut self, course: &mut Course) -> Ended {
+        let (endpoint, connected) = match course.found.take() {
+            Some(found) => found,
+            None => {
+                let Some(endpoint) = course.routes.next(self.now()).cloned() else {
+                    let cause = "no endpoint".to_owned();
+                    return Ended::Lost(LinkError::Address { host: String::new(), cause });
+                };
+                self.board.change(|standing| {
+                    standing.endpoint = endpoint.to_string();
+                    standing.state = LinkState::Connecting;
+                    standing.since = wall_clock();
+                    standing.until = None;
+                });
+                let mut stop = self.stop.clone();
+                let connected = tokio::select! {
+                    connected = self.connect(&endpoint) => connected,
+                    _ = stop.wait_for(|stop| *stop) => return Ended::Stopped,
+                };
+                match connected {
+                    Ok(connected) => (endpoint, connected),
+                    Err(error) => return Ended::Lost(error),
+                }
+            }
         };
-        self.board.change(|standing| {
-            standing.endpoint = endpoint.to_string();
-            standing.state = LinkState::Connecting;
-            standing.since = wall_clock();
-            standing.until = None;
-        });
-        let mut stop = self.stop.clone();
-        let connected = tokio::select! {
-            connected = self.connect(&endpoint) => connected,
-            _ = stop.wait_for(|stop| *stop) => return Ended::Stopped,
-        };
-        let (connection, outbound, inbound) = match connected {
-            Ok(connected) => connected,
-            Err(error) => return Ended::Lost(error),
-        };
-        let (board, ledger, origin) = (&self.board, &self.ledger, self.origin);
+        course.routes.opened(endpoint.transport, self.now(), rand::random());
+        self.converse(course, &endpoint, connected).await
+    }
+
+    /// A session, until it ends or is ended: because the gateway goes down, or because there is a better connection.
+    async fn converse(&self, course: &mut Course, endpoint: &Endpoint, connected: Connected) -> Ended {
+        let Course { circuit, routes, found } = course;
+        let (connection, outbound, inbound) = connected;
+        let quic_again = routes.better().map(|(_, due)| self.at_wall_clock(due));
+        let (board, ledger) = (&self.board, &self.ledger);
         let news = |news| match news {
             News::Welcomed => {
                 let round_trip_us = connection.round_trip().as_micros();
-                tracing::info!(stamp = %board.stamp(), endpoint = %endpoint, peer = %connection.peer(), round_trip_us, "connected to the stamp");
-                episode.on_connected(Moment(origin.elapsed()));
+                tracing::info!(stamp = %board.stamp(), %endpoint, peer = %connection.peer(), round_trip_us, "connected to the stamp");
+                circuit.on_connected(self.now());
                 board.connections.fetch_add(1, Ordering::Relaxed);
                 board.change(|standing| {
+                    standing.endpoint = endpoint.to_string();
                     standing.state = LinkState::Connected;
                     standing.since = wall_clock();
                     standing.cause = None;
                     standing.attempts_left = None;
+                    standing.episode_left = None;
+                    standing.next = None;
+                    standing.then = None;
+                    standing.quic_again = quic_again;
                 });
             }
-            News::Acknowledged => ledger.lock().unwrap_or_else(PoisonError::into_inner).on_success(),
+            News::Acknowledged => locked(ledger).on_success(),
         };
-        let ended =
-            exchange::run(&self.subject, board, &connection, (outbound, inbound), self.stop.clone(), news)
-                .await;
-        connection.close(0, "", CLOSE).await;
+        let ended = {
+            let (end, ending) = watch::channel(None);
+            let session = exchange::run(&self.subject, board, &connection, (outbound, inbound), ending, news);
+            let better = self.look_for_better(routes);
+            tokio::pin!(session, better);
+            let mut stop = self.stop.clone();
+            let mut going_on = true;
+            loop {
+                tokio::select! {
+                    ended = &mut session => break ended,
+                    _ = stop.wait_for(|stop| *stop), if going_on => {
+                        end.send_replace(Some("the gateway is going down"));
+                        going_on = false;
+                    }
+                    connected = &mut better, if going_on => {
+                        *found = Some(connected);
+                        end.send_replace(Some("going on over QUIC"));
+                        going_on = false;
+                    }
+                }
+            }
+        };
+        connection.close(CLOSE).await;
         ended
     }
 
-    async fn connect(
-        &self,
-        endpoint: &Endpoint,
-    ) -> Result<(quic::Connection, quic::Outbound, quic::Inbound), LinkError> {
+    /// Where data goes over TCP because UDP was blocked: opens a QUIC connection once that is possible. Each look costs what a
+    /// retry costs; if there are no tokens, it waits for the next one. Never ends where there is nothing better.
+    async fn look_for_better(&self, routes: &mut Routes) -> (Endpoint, Connected) {
+        while let Some((endpoint, due)) = routes.better() {
+            tokio::time::sleep_until(self.origin + due.0).await;
+            if locked(&self.ledger).spend() {
+                match self.connect(&endpoint).await {
+                    Ok(connected) => return (endpoint, connected),
+                    Err(error) => {
+                        tracing::debug!(stamp = %self.board.stamp(), %endpoint, %error, "QUIC is still blocked");
+                    }
+                }
+            }
+            routes.still_blocked(self.now(), rand::random());
+            let quic_again = routes.better().map(|(_, due)| self.at_wall_clock(due));
+            self.board.change(|standing| standing.quic_again = quic_again);
+        }
+        std::future::pending().await
+    }
+
+    async fn connect(&self, endpoint: &Endpoint) -> Result<Connected, LinkError> {
+        self.board.attempts.fetch_add(1, Ordering::Relaxed);
         let seconds = wall_clock() / 1_000_000_000;
         // Three small local files, once per attempt: not worth a thread.
         let tls = identity::load(&self.identity, &self.subject.gateway, seconds, wire::message::ALPN)?;
-        quic::connect(&endpoint.host, endpoint.port, tls, self.subject.window.min(SEND_WINDOW)).await
+        transport::connect(endpoint, tls, self.subject.window.min(SEND_WINDOW)).await
     }
 
     /// Shows and logs where the link stands after a failure.
-    fn tell(&self, episode: &Episode, decision: &Decision, now: Moment) {
-        let why = episode.why(&self.policy, now);
-        let state = match decision {
-            Decision::Retry { .. } => LinkState::Waiting,
-            Decision::Parked { .. } => LinkState::Parked,
-            Decision::GiveUp { .. } => LinkState::GivenUp,
+    fn tell(&self, course: &Course, step: &Step, now: Moment) {
+        let why = course.circuit.why(&self.policy, now);
+        let state = match step {
+            Step::Retry { .. } => LinkState::Waiting,
+            Step::Fallback { .. } => LinkState::Connecting,
+            Step::Parked { .. } => LinkState::Parked,
+            Step::GiveUp { .. } => LinkState::GivenUp,
         };
+        let until = why.until.filter(|_| state != LinkState::Connecting);
+        let next = until
+            .and_then(|until| course.routes.next(until))
+            .or_else(|| course.routes.next(now))
+            .map(ToString::to_string);
         let cause = why.cause.as_deref().unwrap_or_default();
-        let wait_ms = why.until.map_or(0, |until| until.since(now).as_millis() as i64);
-        let stamp = self.board.stamp();
+        let wait_ms = until.map_or(0, |until| until.since(now).as_millis() as i64);
+        let (stamp, by) = (self.board.stamp(), next.as_deref().unwrap_or_default());
         match state {
             LinkState::GivenUp => tracing::error!(
                 %stamp, cause, "no way to the stamp until someone acts; data stays stored"
@@ -142,17 +237,27 @@ impl Link {
             LinkState::Parked => tracing::warn!(
                 %stamp, cause, wait_ms, "the stamp cannot be reached; data stays stored until the next episode"
             ),
+            LinkState::Connecting => tracing::warn!(
+                %stamp, cause, next = by, "no way to the stamp here; trying another one"
+            ),
             _ => tracing::warn!(
-                %stamp, cause, wait_ms, attempts_left = why.attempts_left, "no connection to the stamp; trying again"
+                %stamp, cause, wait_ms, next = by, attempts_left = why.attempts_left, "no connection to the stamp; trying again"
             ),
         }
-        let wall = wall_clock();
+        if state == LinkState::Parked {
+            self.board.parked.fetch_add(1, Ordering::Relaxed);
+        }
+        let then = (state == LinkState::Waiting || state == LinkState::Connecting).then(|| why.then.as_str());
         self.board.change(|standing| {
             standing.state = state;
-            standing.since = wall;
-            standing.until = why.until.map(|_| wall.saturating_add(wait_ms.saturating_mul(1_000_000)));
+            standing.since = wall_clock();
+            standing.until = until.map(|until| self.at_wall_clock(until));
             standing.cause = Some(cause.to_owned());
             standing.attempts_left = Some(why.attempts_left);
+            standing.episode_left = Some(why.elapsed_left);
+            standing.next = next.clone();
+            standing.then = then;
+            standing.quic_again = course.routes.better().map(|(_, due)| self.at_wall_clock(due));
             for link in &mut standing.tenants {
                 link.admitted = false;
             }
@@ -160,11 +265,12 @@ impl Link {
     }
 
     /// Waits as decided, or until the gateway goes down or the operator says "now".
-    async fn wait(&mut self, episode: &mut Episode, decision: Decision) {
-        let until = match decision {
-            Decision::Retry { at } => Some(at),
-            Decision::Parked { until, .. } => Some(until),
-            Decision::GiveUp { .. } => None,
+    async fn wait(&mut self, circuit: &mut Circuit, step: Step) {
+        let until = match step {
+            Step::Retry { at } => Some(at),
+            Step::Parked { until, .. } => Some(until),
+            Step::GiveUp { .. } => None,
+            Step::Fallback { .. } => return,
         };
         let before = files(&self.identity);
         let mut stop = self.stop.clone();
@@ -176,11 +282,17 @@ impl Link {
                 tracing::info!(stamp = %self.board.stamp(), "the identity files have changed; trying again");
             }
         }
-        episode.on_event(backoff::Event::Operator, self.now());
+        circuit.on_event(backoff::Event::Operator, self.now());
     }
 
     fn now(&self) -> Moment {
         Moment(self.origin.elapsed())
+    }
+
+    /// A moment as nanoseconds since 1970 UTC, as the wall clock is set now.
+    fn at_wall_clock(&self, moment: Moment) -> i64 {
+        let ahead = moment.since(self.now());
+        wall_clock().saturating_add(i64::try_from(ahead.as_nanos()).unwrap_or(i64::MAX))
     }
 }
 
@@ -201,10 +313,4 @@ async fn sleep_until(origin: Instant, until: Option<Moment>) {
         Some(until) => tokio::time::sleep_until(origin + until.0).await,
         None => std::future::pending().await,
     }
-}
-
-/// Nanoseconds since 1970 UTC.
-pub(super) fn wall_clock() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }

@@ -1,10 +1,10 @@
 //! The way upstream: one task per stamp, all on one thread, that sends what waits in the tenants' outboxes.
 //!
 //! ```text
-//! outboxes ─→ feed (whose turn) ─→ exchange (session) ─→ quic ─→ stamp
+//! outboxes ─→ feed (whose turn) ─→ exchange (session) ─→ transport: quic or tcp ─→ stamp
 //!     ▲                                  │ landed, give_up
 //!     └──────────────────────────────────┘
-//! link: connect → exchange → end → backoff decides → wait → connect …
+//! link: connect → exchange → end → backoff decides when, routes decides where → connect …
 //! ```
 //! Does not know stores, lanes or sources: it reads [`crate::outbox::Outbox`]. A current-thread runtime, since one core
 //! sends far more than a site produces and one thread keeps the memory of a gateway small.
@@ -12,17 +12,22 @@
 //! Invariants: what is not acknowledged stays in its outbox; `quinn` is used in [`quic`] only; whether to try again is
 //! decided by the `backoff` crate only.
 
+mod budget;
 mod ended;
 mod exchange;
 mod feed;
 pub mod identity;
 mod link;
 mod pulse;
-pub mod quic;
+mod quic;
+mod routes;
 pub mod status;
+mod tcp;
+mod transport;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use backoff::Ledger;
@@ -31,14 +36,16 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use wire::ids::{GatewayId, InstallationId, TenantId};
 
+pub use budget::BudgetStatus;
 pub use identity::IdentityError;
-pub use quic::LinkError;
-pub use status::{LinkState, LinkStatus, TenantLink};
+pub use status::{LinkState, LinkStatus, RetryStatus, TenantLink};
+pub use transport::LinkError;
 
 use crate::outbox::Outbox;
+use budget::Budget;
 use exchange::Subject;
 use link::Link;
-use status::Board;
+use status::{Board, wall_clock};
 
 /// What the uplink must know beside its configuration.
 #[derive(Debug, Clone)]
@@ -49,6 +56,8 @@ pub struct Origin {
     pub installation: InstallationId,
     /// Product name and version, for the stamp's logs.
     pub software: String,
+    /// Where the bytes sent today are remembered, for `uplink.daily_budget`; `None`: a restart begins the day anew.
+    pub budget_file: Option<PathBuf>,
 }
 
 /// Why the uplink does not run.
@@ -74,7 +83,8 @@ pub enum UplinkError {
 pub struct Uplink {
     view: UplinkView,
     stop: watch::Sender<bool>,
-    operator: watch::Sender<u64>,
+    /// One per link, in the order of the configuration.
+    operators: Vec<watch::Sender<u64>>,
     thread: JoinHandle<()>,
     ended: watch::Receiver<Option<End>>,
 }
@@ -87,6 +97,8 @@ type End = Result<(), (String, String)>;
 pub struct UplinkView {
     boards: Arc<[Arc<Board>]>,
     of_tenant: Arc<HashMap<TenantId, Arc<Board>>>,
+    ledger: Arc<Mutex<Ledger>>,
+    budget: Option<Arc<Mutex<Budget>>>,
 }
 
 /// A look at one link from any thread.
@@ -105,22 +117,27 @@ impl Uplink {
         outboxes: &[Arc<dyn Outbox>],
     ) -> Result<Self, UplinkError> {
         let (stop, stopped) = watch::channel(false);
-        let (operator, operated) = watch::channel(0);
         let (end, ended) = watch::channel(None);
         let ledger = Arc::new(Mutex::new(Ledger::default()));
+        let budget = config
+            .daily_budget
+            .map(|limit| Arc::new(Mutex::new(Budget::open(limit, origin.budget_file.clone(), wall_clock()))));
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(UplinkError::Start)?;
         let zero = Instant::now();
         let mut boards = Vec::new();
         let mut of_tenant = HashMap::new();
         let mut links = Vec::new();
+        let mut operators = Vec::new();
         for stamp in &config.stamps {
             let served: Vec<_> =
                 outboxes.iter().filter(|outbox| stamp.tenants.contains(outbox.tenant())).cloned().collect();
             let tenants: Vec<_> = served.iter().map(|outbox| outbox.tenant().clone()).collect();
-            let board = Arc::new(Board::new(stamp.id.clone(), &tenants, link::wall_clock()));
+            let board = Arc::new(Board::new(stamp.id.clone(), &tenants, wall_clock()));
             of_tenant.extend(tenants.into_iter().map(|tenant| (tenant, board.clone())));
             boards.push(board.clone());
+            let (operator, operated) = watch::channel(0);
+            operators.push(operator);
             links.push(Link {
                 subject: Subject {
                     gateway: origin.gateway.clone(),
@@ -129,15 +146,17 @@ impl Uplink {
                     stamp: stamp.id.clone(),
                     outboxes: served,
                     window: usize::try_from(config.window).unwrap_or(usize::MAX),
+                    budget: budget.clone(),
                 },
                 endpoints: stamp.endpoints.clone(),
                 identity: config.identity.clone(),
                 policy: config.retry.clone(),
+                look_for_quic: config.look_for_quic,
                 ledger: ledger.clone(),
                 board,
                 origin: zero,
                 stop: stopped.clone(),
-                operator: operated.clone(),
+                operator: operated,
             });
         }
         let thread = std::thread::Builder::new()
@@ -146,8 +165,8 @@ impl Uplink {
                 end.send_replace(Some(runtime.block_on(run_all(links))));
             })
             .map_err(UplinkError::Start)?;
-        let view = UplinkView { boards: boards.into(), of_tenant: Arc::new(of_tenant) };
-        Ok(Self { view, stop, operator, thread, ended })
+        let view = UplinkView { boards: boards.into(), of_tenant: Arc::new(of_tenant), ledger, budget };
+        Ok(Self { view, stop, operators, thread, ended })
     }
 
     /// A look at it.
@@ -156,9 +175,21 @@ impl Uplink {
         self.view.clone()
     }
 
-    /// The operator says "now": waiting, parked and given-up links try again at once.
-    pub fn try_now(&self) {
-        self.operator.send_modify(|count| *count += 1);
+    /// The operator says "now": waiting, parked and given-up links try again at once; all, or that of one stamp.
+    ///
+    /// Returns each link it was said to, as it stood before; one that is connected or connecting goes on.
+    pub fn try_now(&self, stamp: Option<&str>) -> Vec<(String, LinkState)> {
+        let links = self.view.boards.iter().zip(&self.operators);
+        links
+            .filter(|(board, _)| stamp.is_none_or(|stamp| board.stamp().as_str() == stamp))
+            .map(|(board, operator)| {
+                let state = board.state();
+                if matches!(state, LinkState::Waiting | LinkState::Parked | LinkState::GivenUp) {
+                    operator.send_modify(|count| *count += 1);
+                }
+                (board.stamp().to_string(), state)
+            })
+            .collect()
     }
 
     /// Waits until it ends by itself, which it should not.
@@ -180,6 +211,9 @@ impl Uplink {
     pub fn stop(self) -> Result<(), UplinkError> {
         self.stop.send_replace(true);
         self.thread.join().map_err(|_| UplinkError::Thread)?;
+        if let Some(budget) = &self.view.budget {
+            locked(budget).keep(wall_clock());
+        }
         match &*self.ended.borrow() {
             Some(Err((stamp, cause))) => {
                 Err(UplinkError::Ended { stamp: stamp.clone(), cause: cause.clone() })
@@ -194,6 +228,25 @@ impl UplinkView {
     #[must_use]
     pub fn status(&self) -> Vec<LinkStatus> {
         self.boards.iter().map(|board| board.status()).collect()
+    }
+
+    /// The retry tokens of all links together.
+    #[must_use]
+    pub fn retries(&self) -> RetryStatus {
+        let ledger = locked(&self.ledger);
+        RetryStatus {
+            tokens: ledger.tokens(),
+            capacity: backoff::ledger::CAPACITY,
+            cost: backoff::ledger::RETRY_COST,
+            granted: ledger.granted(),
+            denied: ledger.denied(),
+        }
+    }
+
+    /// What is left of today's bytes, if they are bounded.
+    #[must_use]
+    pub fn budget(&self) -> Option<BudgetStatus> {
+        self.budget.as_ref().map(|budget| locked(budget).status(wall_clock()))
     }
 
     /// A look at the link of one tenant, for its lane; `None` if no stamp serves it.
@@ -225,4 +278,9 @@ async fn run_all(links: Vec<Link>) -> End {
         }
     }
     Ok(())
+}
+
+/// What is shared here is whole after each statement, even if a holder panicked.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

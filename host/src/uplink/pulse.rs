@@ -1,13 +1,14 @@
 //! Whether a stamp is still there while something is on its way to it.
 //!
 //! QUIC's own idle time-out is long, so that a quiet connection costs little; with data in flight a stamp that was killed
-//! is missed much sooner, by counting the packets that come from it. Looks only while there is something in flight.
+//! is missed much sooner, by counting the packets that come from it. Looks only while there is something in flight, and not
+//! over TCP, where the system does the same.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::quic::Connection;
+use super::transport::Connection;
 
 /// With something on its way, a stamp of which no packet has come for so long is lost: even a slow one's QUIC answers.
 pub(super) const UNANSWERED: Duration = Duration::from_secs(5);
@@ -15,7 +16,7 @@ pub(super) const UNANSWERED: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
 /// Whether packets still come from the stamp.
 pub(super) struct Pulse {
-    received: u64,
+    received: Option<u64>,
     since: Instant,
     next: Instant,
 }
@@ -40,6 +41,6 @@ impl Pulse {
             (self.received, self.since) = (received, now);
         }
         self.next = now + LOOK;
-        now.duration_since(self.since) >= UNANSWERED
+        received.is_some() && now.duration_since(self.since) >= UNANSWERED
     }
 }

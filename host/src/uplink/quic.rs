@@ -1,111 +1,25 @@
 //! QUIC: one connection to a stamp, one stream in both directions. The only file that knows quinn.
 //!
-//! Does not retry, does not know the session protocol. Invariant: each failure is either permanent (someone must
-//! change a file or a configuration) or transient (time may mend it), see [`LinkError::is_permanent`].
+//! Does not retry, does not know the session protocol. A change of this machine's address is QUIC's own business: the
+//! connection goes on by the new one (RFC 9000, 9).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::identity::IdentityError;
+use super::transport::{LinkError, READ, STAGGER, from_alert};
 
-/// Longest wait for the handshake with all addresses of an endpoint.
-const HANDSHAKE: Duration = Duration::from_secs(6);
 /// What QUIC takes as the round-trip time before it has measured it: the first packet is repeated after three times this.
 /// Shorter than RFC 9002 proposes (333 ms), so that a stamp that is just coming up is found soon.
 const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(100);
-/// A further address is tried beside the earlier ones when they have not answered for this long (RFC 8305).
-const STAGGER: Duration = Duration::from_millis(250);
-/// Most addresses of one name that are tried.
-const MAX_ADDRESSES: usize = 8;
 /// Without a packet from the stamp for this long a quiet connection is lost. (One with data on its way: see `exchange`.)
 const IDLE_MS: u32 = 25_000;
 /// A quiet connection is kept open by a small packet this often, which keeps NAT tables warm too: about 1 MB a day.
 const KEEP_ALIVE: Duration = Duration::from_secs(8);
 /// What the stamp may send ahead of our reading: acknowledgements are small.
 const RECEIVE_WINDOW: u32 = 256 * 1024;
-/// Most bytes taken from the stream at once.
-const READ: usize = 64 * 1024;
-
-/// Why there is no connection (any more).
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// Our own files are not usable.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// The stamp's name has no address, or cannot be resolved now.
-    #[error("cannot resolve {host}: {cause}")]
-    Address {
-        /// The name.
-        host: String,
-        /// What the resolver said.
-        cause: String,
-    },
-    /// The host part of the endpoint cannot be a server name.
-    #[error("{host:?} is not a name or address a certificate can be issued for")]
-    ServerName {
-        /// The host.
-        host: String,
-    },
-    /// One side does not accept the other's certificate.
-    #[error("{side} was not accepted: {cause}")]
-    Certificate {
-        /// Whose certificate.
-        side: &'static str,
-        /// What TLS said.
-        cause: String,
-    },
-    /// The other side is no stamp, or speaks no version of the protocol that we do.
-    #[error("{cause}")]
-    NotAStamp {
-        /// What TLS or QUIC said.
-        cause: String,
-    },
-    /// No answer.
-    #[error("no answer from {host} within {} s", HANDSHAKE.as_secs())]
-    Silent {
-        /// The endpoint.
-        host: String,
-    },
-    /// The connection broke.
-    #[error("connection lost: {cause}")]
-    Lost {
-        /// How.
-        cause: String,
-    },
-    /// The stamp closed the connection.
-    #[error("closed by the stamp: {reason} (code {code})")]
-    Closed {
-        /// Application code.
-        code: u64,
-        /// Its words (at most 200 characters).
-        reason: String,
-    },
-    /// This machine has no socket for us.
-    #[error("cannot open a UDP socket: {0}")]
-    Socket(#[from] std::io::Error),
-}
-
-impl LinkError {
-    /// Whether trying again as before is in vain.
-    #[must_use]
-    pub fn is_permanent(&self) -> bool {
-        match self {
-            LinkError::Identity(_)
-            | LinkError::ServerName { .. }
-            | LinkError::Certificate { .. }
-            | LinkError::NotAStamp { .. } => true,
-            LinkError::Address { .. }
-            | LinkError::Silent { .. }
-            | LinkError::Lost { .. }
-            | LinkError::Closed { .. }
-            | LinkError::Socket(_) => false,
-        }
-    }
-}
-
 /// An open connection. Dropping it closes it.
 pub(super) struct Connection {
     endpoint: quinn::Endpoint,
@@ -118,29 +32,21 @@ pub(super) struct Outbound(quinn::SendStream);
 /// The direction from the stamp.
 pub(super) struct Inbound(quinn::RecvStream);
 
-/// Connects to a stamp and opens the stream of the session.
+/// Connects to the first of the addresses that answers and opens the stream of the session.
 ///
 /// `send_window` bounds the bytes that wait in memory for the stamp's QUIC acknowledgement.
 ///
 /// # Errors
 /// [`LinkError`], permanent or transient.
 pub(super) async fn connect(
+    addresses: &[SocketAddr],
     host: &str,
-    port: u16,
     tls: rustls::ClientConfig,
     send_window: usize,
 ) -> Result<(Connection, Outbound, Inbound), LinkError> {
-    if rustls::pki_types::ServerName::try_from(host).is_err() {
-        return Err(LinkError::ServerName { host: host.to_owned() });
-    }
-    let addresses = resolve(host, port).await?;
-    let endpoint = open_socket(&addresses)?;
+    let endpoint = open_socket(addresses)?;
     let config = client_config(tls, send_window)?;
-    let racing = race(&endpoint, &addresses, host, &config);
-    let connection = match tokio::time::timeout(HANDSHAKE, racing).await {
-        Ok(connected) => connected?,
-        Err(_) => return Err(LinkError::Silent { host: format!("{host}:{port}") }),
-    };
+    let connection = race(&endpoint, addresses, host, &config).await?;
     let (outbound, inbound) = connection.open_bi().await.map_err(from_connection)?;
     Ok((Connection { endpoint, connection }, Outbound(outbound), Inbound(inbound)))
 }
@@ -178,14 +84,10 @@ impl Outbound {
         Ok(())
     }
 
-    /// Says that nothing more will come.
-    pub(super) fn finish(&mut self) {
+    /// Says that nothing more will come and waits until the stamp's side has received all, or has lost interest.
+    pub(super) async fn finish(&mut self) {
         // Already closed is what is wanted.
         self.0.finish().ok();
-    }
-
-    /// Waits until the stamp's side has received all, or has lost interest.
-    pub(super) async fn delivered(&mut self) {
         // Either way there is nothing left to wait for.
         self.0.stopped().await.ok();
     }
@@ -197,21 +99,6 @@ impl Inbound {
         let chunk = self.0.read_chunk(READ, true).await.map_err(from_read)?;
         Ok(chunk.map(|chunk| chunk.bytes))
     }
-}
-
-async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, LinkError> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, port)]);
-    }
-    let failed = |cause: String| LinkError::Address { host: host.to_owned(), cause };
-    let found = tokio::net::lookup_host((host, port)).await.map_err(|error| failed(error.to_string()))?;
-    let mut addresses: Vec<_> = found.take(MAX_ADDRESSES).collect();
-    // On sites IPv6 is more often half configured than IPv4; the other family follows after the stagger.
-    addresses.sort_by_key(SocketAddr::is_ipv6);
-    if addresses.is_empty() {
-        return Err(failed("the name has no address".to_owned()));
-    }
-    Ok(addresses)
 }
 
 /// One socket for all addresses: an IPv6 socket reaches IPv4 too; where there is no IPv6, IPv4 alone.
@@ -314,14 +201,8 @@ fn from_connection(error: quinn::ConnectionError) -> LinkError {
     }
 }
 
-/// QUIC carries TLS alerts as 0x100 + alert (RFC 9001, 4.8); the alerts are those of RFC 8446, 6.2.
+/// QUIC carries TLS alerts as 0x100 + alert (RFC 9001, 4.8).
 fn from_code(code: quinn::TransportErrorCode, side: &'static str, cause: String) -> LinkError {
-    const NO_APPLICATION_PROTOCOL: u64 = 120;
-    match u64::from(code).checked_sub(0x100) {
-        // bad, unsupported, revoked, expired, unknown certificate; unknown authority; access denied; bad signature
-        // (an authority of the same name with another key); required.
-        Some(42..=46 | 48 | 49 | 51 | 116) => LinkError::Certificate { side, cause },
-        Some(NO_APPLICATION_PROTOCOL) => LinkError::NotAStamp { cause },
-        _ => LinkError::Lost { cause },
-    }
+    let alert = u64::from(code).checked_sub(0x100).and_then(|alert| u8::try_from(alert).ok());
+    alert.and_then(|alert| from_alert(alert, side, &cause)).unwrap_or(LinkError::Lost { cause })
 }

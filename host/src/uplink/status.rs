@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use wire::ids::{StampId, TenantId};
@@ -44,7 +45,7 @@ impl LinkState {
 }
 
 /// One link, for people and for `status --json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkStatus {
     /// The stamp, as configured.
     pub stamp: String,
@@ -60,6 +61,24 @@ pub struct LinkStatus {
     pub cause: Option<String>,
     /// Retries left in this episode; absent while connected.
     pub attempts_left: Option<u32>,
+    /// Seconds that this episode may still last; absent while connected.
+    #[serde(default)]
+    pub episode_left_s: Option<f64>,
+    /// The endpoint of the next attempt.
+    #[serde(default)]
+    pub next: Option<String>,
+    /// What comes when this episode ends without success, as in `uplink.retry.afterwards`; absent while connected.
+    #[serde(default)]
+    pub then: Option<String>,
+    /// UDP is blocked at this endpoint: data goes over TCP, and QUIC is looked for again then (nanoseconds since 1970 UTC).
+    #[serde(default)]
+    pub quic_again: Option<i64>,
+    /// Attempts to connect since the start, over all endpoints and transports.
+    #[serde(default)]
+    pub attempts: u64,
+    /// How often it was parked since the start.
+    #[serde(default)]
+    pub parked: u64,
     /// Connections made since the start.
     pub connections: u64,
     /// Batches sent and not acknowledged.
@@ -88,6 +107,21 @@ pub struct TenantLink {
     pub refused: Option<String>,
 }
 
+/// The gateway's retry tokens, shared by all its links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RetryStatus {
+    /// Tokens left.
+    pub tokens: u32,
+    /// Tokens of a full ledger.
+    pub capacity: u32,
+    /// Tokens that a retry costs.
+    pub cost: u32,
+    /// Retries granted since the start, over all links; each look for QUIC beside a TCP connection is one.
+    pub granted: u64,
+    /// Retries denied since the start.
+    pub denied: u64,
+}
+
 /// What changes when the link's state does.
 #[derive(Debug, Clone)]
 pub(super) struct Standing {
@@ -97,6 +131,10 @@ pub(super) struct Standing {
     pub(super) until: Option<i64>,
     pub(super) cause: Option<String>,
     pub(super) attempts_left: Option<u32>,
+    pub(super) episode_left: Option<Duration>,
+    pub(super) next: Option<String>,
+    pub(super) then: Option<&'static str>,
+    pub(super) quic_again: Option<i64>,
     pub(super) tenants: Vec<TenantLink>,
 }
 
@@ -107,6 +145,8 @@ pub(super) struct Board {
     standing: Mutex<Standing>,
     /// The state again, for those who only need that, often.
     state: AtomicU8,
+    pub(super) attempts: AtomicU64,
+    pub(super) parked: AtomicU64,
     pub(super) connections: AtomicU64,
     pub(super) in_flight_batches: AtomicU64,
     pub(super) in_flight_bytes: AtomicU64,
@@ -128,9 +168,15 @@ impl Board {
                 until: None,
                 cause: None,
                 attempts_left: None,
+                episode_left: None,
+                next: None,
+                then: None,
+                quic_again: None,
                 tenants: tenants.iter().map(unasked).collect(),
             }),
             state: AtomicU8::new(LinkState::Connecting as u8),
+            attempts: AtomicU64::new(0),
+            parked: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             in_flight_batches: AtomicU64::new(0),
             in_flight_bytes: AtomicU64::new(0),
@@ -168,6 +214,12 @@ impl Board {
             until: standing.until,
             cause: standing.cause,
             attempts_left: standing.attempts_left,
+            episode_left_s: standing.episode_left.map(|left| left.as_secs_f64()),
+            next: standing.next,
+            then: standing.then.map(str::to_owned),
+            quic_again: standing.quic_again,
+            attempts: count(&self.attempts),
+            parked: count(&self.parked),
             connections: count(&self.connections),
             in_flight_batches: count(&self.in_flight_batches),
             in_flight_bytes: count(&self.in_flight_bytes),
@@ -177,4 +229,10 @@ impl Board {
             tenants: standing.tenants,
         }
     }
+}
+
+/// Nanoseconds since 1970 UTC.
+pub(super) fn wall_clock() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }

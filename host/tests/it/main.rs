@@ -17,6 +17,7 @@ mod store;
 mod store_crash;
 mod store_model;
 mod uplink;
+mod uplink_ways;
 
 use std::time::{Duration, Instant};
 

@@ -1,15 +1,17 @@
-//! A stamp for tests: a QUIC server that drives `wire::session::stamp` and lands in memory, honestly or not.
+//! A stamp for tests: a server over QUIC, TCP or both that drives `wire::session::stamp` and lands in memory, honestly or not.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, broadcast};
 use wire::ids::{Sequence, StampId};
-use wire::message::{ALPN, Admission, BatchRefusal, RefusalReason, TenantIndex};
+use wire::message::{ALPN, Admission, BatchRefusal, CloseReason, RefusalReason, TenantIndex};
 use wire::ranges::RangeSet;
 use wire::session::stamp::{Closed, Event, Session};
 
@@ -36,6 +38,16 @@ pub(crate) enum Manner {
     Garbage,
     /// Honest, under another name.
     Named(&'static str),
+    /// Closes the session at the first batch, with a time to come back.
+    CloseUntil(Duration),
+}
+
+/// What it listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    Quic,
+    /// TCP; packets to the UDP port of the same number vanish.
+    Tcp,
 }
 
 /// What a stamp has landed; outlives the server.
@@ -59,12 +71,15 @@ struct Shared {
     changed: Notify,
     landing: Arc<Mutex<Landing>>,
     breaks: broadcast::Sender<()>,
+    accepted: AtomicUsize,
 }
 
 /// The running server.
 pub(crate) struct TestStamp {
-    address: SocketAddr,
-    endpoint: quinn::Endpoint,
+    port: u16,
+    endpoint: Option<quinn::Endpoint>,
+    /// Held, so that what comes over UDP is not even refused.
+    hole: Mutex<Option<std::net::UdpSocket>>,
     shared: Arc<Shared>,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -75,6 +90,16 @@ impl TestStamp {
     }
 
     pub(crate) fn start_at(pki: &Pki, manner: Manner, port: u16, landing: Arc<Mutex<Landing>>) -> Self {
+        Self::start_over(Over::Quic, pki, manner, port, landing)
+    }
+
+    pub(crate) fn start_over(
+        over: Over,
+        pki: &Pki,
+        manner: Manner,
+        port: u16,
+        landing: Arc<Mutex<Landing>>,
+    ) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shared = Arc::new(Shared {
@@ -82,32 +107,62 @@ impl TestStamp {
             changed: Notify::new(),
             landing,
             breaks: broadcast::channel(4).0,
+            accepted: AtomicUsize::new(0),
         });
         let _inside = runtime.enter();
-        // The socket of one that was killed goes with its thread, a moment later.
-        let bound = std::cell::OnceCell::new();
-        crate::wait_until("the port is free", || {
-            quinn::Endpoint::server(pki.server(), (Ipv4Addr::LOCALHOST, port).into())
-                .is_ok_and(|endpoint| bound.set(endpoint).is_ok())
-        });
-        let endpoint = bound.into_inner().unwrap();
-        let address = endpoint.local_addr().unwrap();
-        let (accepting, state) = (endpoint.clone(), shared.clone());
-        runtime.spawn(async move {
-            while let Some(incoming) = accepting.accept().await {
-                let state = state.clone();
-                tokio::spawn(async move {
-                    if let Ok(connection) = incoming.await {
-                        serve(&state, connection).await;
-                    }
+        match over {
+            Over::Quic => {
+                // The socket of one that was killed goes with its thread, a moment later.
+                let bound = std::cell::OnceCell::new();
+                crate::wait_until("the port is free", || {
+                    quinn::Endpoint::server(pki.quic_server(), (Ipv4Addr::LOCALHOST, port).into())
+                        .is_ok_and(|endpoint| bound.set(endpoint).is_ok())
                 });
+                let endpoint = bound.into_inner().unwrap();
+                let port = endpoint.local_addr().unwrap().port();
+                runtime.spawn(accept_quic(endpoint.clone(), shared.clone()));
+                Self {
+                    port,
+                    endpoint: Some(endpoint),
+                    hole: Mutex::default(),
+                    shared,
+                    runtime: Some(runtime),
+                }
             }
-        });
-        Self { address, endpoint, shared, runtime: Some(runtime) }
+            Over::Tcp => {
+                let hole = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+                let port = hole.local_addr().unwrap().port();
+                let bound = std::cell::OnceCell::new();
+                crate::wait_until("the port is free", || {
+                    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+                        .is_ok_and(|listener| bound.set(listener).is_ok())
+                });
+                let listener = bound.into_inner().unwrap();
+                listener.set_nonblocking(true).unwrap();
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                runtime.spawn(accept_tcp(listener, pki.tls_server(), shared.clone()));
+                Self { port, endpoint: None, hole: Mutex::new(Some(hole)), shared, runtime: Some(runtime) }
+            }
+        }
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.address.port()
+        self.port
+    }
+
+    /// What it has landed, for another one to go on with.
+    pub(crate) fn landing(&self) -> Arc<Mutex<Landing>> {
+        self.shared.landing.clone()
+    }
+
+    /// Leaves the UDP port to somebody who answers.
+    pub(crate) fn open_udp(&self) {
+        *self.hole.lock().unwrap() = None;
+    }
+
+    /// Connections that came, whatever became of them.
+    pub(crate) fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::Relaxed)
     }
 
     /// Changes its manner, for open connections too.
@@ -123,9 +178,11 @@ impl TestStamp {
 
     /// Goes away, with all connections.
     pub(crate) fn stop(mut self) -> Arc<Mutex<Landing>> {
-        self.endpoint.close(1_u8.into(), b"going away");
         let runtime = self.runtime.take().unwrap();
-        runtime.block_on(self.endpoint.wait_idle());
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.close(1_u8.into(), b"going away");
+            runtime.block_on(endpoint.wait_idle());
+        }
         let landing = self.shared.landing.clone();
         drop(self);
         runtime.shutdown_timeout(Duration::from_secs(5));
@@ -166,9 +223,83 @@ impl TestStamp {
     }
 }
 
+async fn accept_quic(endpoint: quinn::Endpoint, shared: Arc<Shared>) {
+    while let Some(incoming) = endpoint.accept().await {
+        let shared = shared.clone();
+        shared.accepted.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let Ok(connection) = incoming.await else { return };
+            let Ok((send, receive)) = connection.accept_bi().await else { return };
+            serve(&shared, Line::Quic(connection, send, receive)).await;
+        });
+    }
+}
+
+async fn accept_tcp(listener: tokio::net::TcpListener, tls: rustls::ServerConfig, shared: Arc<Shared>) {
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    while let Ok((stream, _)) = listener.accept().await {
+        let (shared, acceptor) = (shared.clone(), acceptor.clone());
+        shared.accepted.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            serve(&shared, Line::Tcp(Box::new(stream))).await;
+        });
+    }
+}
+
+/// An open connection, whatever carries it.
+enum Line {
+    Quic(quinn::Connection, quinn::SendStream, quinn::RecvStream),
+    Tcp(Box<tokio_rustls::server::TlsStream<tokio::net::TcpStream>>),
+}
+
+impl Line {
+    /// The gateway may have gone; the loop finds out.
+    async fn write(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Quic(_, send, _) => send.write_all(bytes).await.ok(),
+            Self::Tcp(stream) => match stream.write_all(bytes).await {
+                Ok(()) => stream.flush().await.ok(),
+                Err(_) => None,
+            },
+        };
+    }
+
+    async fn read(&mut self) -> Option<Vec<u8>> {
+        match self {
+            Self::Quic(_, _, receive) => {
+                Some(receive.read_chunk(64 * 1024, true).await.ok()??.bytes.to_vec())
+            }
+            Self::Tcp(stream) => {
+                let mut buffer = Vec::with_capacity(64 * 1024);
+                (stream.read_buf(&mut buffer).await.ok()? > 0).then_some(buffer)
+            }
+        }
+    }
+
+    /// Says no more, and waits until the gateway has gone.
+    async fn finish(mut self) {
+        match &mut self {
+            Self::Quic(connection, send, _) => {
+                send.finish().ok();
+                connection.closed().await;
+            }
+            Self::Tcp(stream) => {
+                stream.shutdown().await.ok();
+            }
+        }
+        while self.read().await.is_some() {}
+    }
+
+    fn cut(self) {
+        if let Self::Quic(connection, ..) = self {
+            connection.close(1_u8.into(), b"broken by the test");
+        }
+    }
+}
+
 /// One connection, served to its end.
-async fn serve(shared: &Shared, connection: quinn::Connection) {
-    let Ok((mut send, mut receive)) = connection.accept_bi().await else { return };
+async fn serve(shared: &Shared, mut line: Line) {
     let manner = || shared.manner.lock().unwrap().clone();
     let name = if let Manner::Named(name) = manner() { name } else { "s1" };
     let mut session = Session::new(StampId::new(name).unwrap());
@@ -186,7 +317,7 @@ async fn serve(shared: &Shared, connection: quinn::Connection) {
                     match manner() {
                         Manner::Refuse(reason, after) => session.refuse(reason, "as the test wants", after),
                         Manner::Garbage => {
-                            send.write_all(b"SLUICE\x01\nand now something else").await.ok();
+                            line.write(b"SLUICE\x01\nand now something else").await;
                         }
                         manner => session.welcome(answers(shared, &tenants, &manner)),
                     }
@@ -199,6 +330,9 @@ async fn serve(shared: &Shared, connection: quinn::Connection) {
                         landing.tenants.entry(tenant.clone()).or_default().received.push(batch.seq.0);
                     }
                     match manner() {
+                        Manner::CloseUntil(after) => {
+                            session.close(CloseReason::ShuttingDown, "as the test wants", Some(after));
+                        }
                         Manner::AckWhenTold => pending.push((batch.tenant, batch.seq)),
                         Manner::RefuseBatch(seq, reason) if batch.seq.0 == seq => {
                             session.refuse_batch(batch.tenant, batch.seq, reason, "as the test wants");
@@ -213,13 +347,13 @@ async fn serve(shared: &Shared, connection: quinn::Connection) {
                                 }
                                 Manner::AckTwice => {
                                     session.landed(batch.tenant, batch.seq, batch.seq);
-                                    write(&mut session, &mut send).await;
+                                    write(&mut session, &mut line).await;
                                     session.landed(batch.tenant, batch.seq, batch.seq);
                                 }
                                 _ => session.landed(batch.tenant, batch.seq, batch.seq),
                             }
                             if matches!(manner, Manner::BreakAfter(most) if batches >= most) {
-                                connection.close(1_u8.into(), b"broken by the test");
+                                line.cut();
                                 return;
                             }
                         }
@@ -240,16 +374,15 @@ async fn serve(shared: &Shared, connection: quinn::Connection) {
                 }
             }
         }
-        write(&mut session, &mut send).await;
+        write(&mut session, &mut line).await;
         if session.is_closed() {
-            send.finish().ok();
-            connection.closed().await;
+            line.finish().await;
             return;
         }
         tokio::select! {
-            chunk = receive.read_chunk(64 * 1024, true) => match chunk {
-                Ok(Some(chunk)) => session.receive(&chunk.bytes),
-                Ok(None) | Err(_) => return,
+            chunk = line.read() => match chunk {
+                Some(bytes) => session.receive(&bytes),
+                None => return,
             },
             () = shared.changed.notified() => {
                 for (index, seq) in pending.drain(..) {
@@ -258,7 +391,7 @@ async fn serve(shared: &Shared, connection: quinn::Connection) {
                 }
             }
             _ = breaks.recv() => {
-                connection.close(1_u8.into(), b"broken by the test");
+                line.cut();
                 return;
             }
         }
@@ -287,10 +420,9 @@ fn land(shared: &Shared, tenant: &str, seq: Sequence, bytes: usize) {
     tenant.batches.insert(seq.0, bytes);
 }
 
-async fn write(session: &mut Session, send: &mut quinn::SendStream) {
+async fn write(session: &mut Session, line: &mut Line) {
     while let Some(chunk) = session.poll_transmit() {
-        // The gateway may have gone; the loop finds out.
-        send.write_all(&chunk).await.ok();
+        line.write(&chunk).await;
     }
 }
 
@@ -333,7 +465,12 @@ impl Pki {
         paths
     }
 
-    fn server(&self) -> quinn::ServerConfig {
+    fn quic_server(&self) -> quinn::ServerConfig {
+        let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(self.tls_server()).unwrap();
+        quinn::ServerConfig::with_crypto(Arc::new(crypto))
+    }
+
+    fn tls_server(&self) -> rustls::ServerConfig {
         let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.authority).unwrap();
@@ -352,7 +489,6 @@ impl Pki {
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
-        quinn::ServerConfig::with_crypto(Arc::new(crypto))
+        tls
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backoff::{Bounds, First, Jitter, Policy, Schedule};
 use bytes::Bytes;
-use gateway_config::{Endpoint, Identity, Stamp, Uplink as UplinkConfig};
+use gateway_config::{Endpoint, Identity, Stamp, Transport, Uplink as UplinkConfig};
 use host::outbox::{Outbox, Priority};
 use host::store::{Commit, DataFolder, NewBatch, Store, StoreConfig};
 use host::uplink::{LinkState, LinkStatus, Origin, Uplink};
@@ -16,46 +16,48 @@ use crate::stamp::{Manner, Pki, TestStamp};
 use crate::wait_until;
 
 /// A gateway's lower half: folder, stores, identity.
-struct Site {
-    dir: tempfile::TempDir,
+pub(crate) struct Site {
+    pub(crate) dir: tempfile::TempDir,
     folder: Arc<DataFolder>,
-    pki: Pki,
+    pub(crate) pki: Pki,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let folder = Arc::new(DataFolder::lock(&dir.path().join("data")).unwrap());
         let pki = Pki::new(dir.path());
         Self { dir, folder, pki }
     }
 
-    fn store(&self, tenant: &str) -> Arc<Store> {
+    pub(crate) fn store(&self, tenant: &str) -> Arc<Store> {
         let tenant = TenantId::new(tenant).unwrap();
         Store::open(&self.folder, &tenant, StoreConfig::default()).unwrap().store
     }
 
-    fn config(&self, stamp: &TestStamp, tenants: &[&str]) -> UplinkConfig {
+    pub(crate) fn config(&self, stamp: &TestStamp, tenants: &[&str]) -> UplinkConfig {
         UplinkConfig {
             stamps: vec![Stamp {
                 id: StampId::new("s1").unwrap(),
-                endpoints: vec![Endpoint { host: "127.0.0.1".to_owned(), port: stamp.port() }],
+                endpoints: vec![endpoint(Transport::Quic, stamp.port())],
                 tenants: tenants.iter().map(|tenant| TenantId::new(tenant).unwrap()).collect(),
             }],
             identity: self.identity("plant7"),
             retry: quick(),
             window: 1 << 20,
+            look_for_quic: Duration::from_secs(600),
+            daily_budget: None,
         }
     }
 
-    fn identity(&self, name: &str) -> Identity {
+    pub(crate) fn identity(&self, name: &str) -> Identity {
         let (certificate, key) = self.pki.gateway(name, self.dir.path(), 1);
         Identity { certificate, key, trust: self.pki.trust(self.dir.path()) }
     }
 }
 
 /// Retries fast, parks for a long time.
-fn quick() -> Policy {
+pub(crate) fn quick() -> Policy {
     let ms = Duration::from_millis;
     Policy::new(
         First::Immediate,
@@ -64,22 +66,27 @@ fn quick() -> Policy {
     )
 }
 
-fn origin() -> Origin {
+pub(crate) fn endpoint(transport: Transport, port: u16) -> Endpoint {
+    Endpoint { transport, host: "127.0.0.1".to_owned(), port }
+}
+
+pub(crate) fn origin() -> Origin {
     Origin {
         gateway: GatewayId::new("plant7").unwrap(),
         installation: InstallationId(7),
         software: "test".to_owned(),
+        budget_file: None,
     }
 }
 
-fn start(config: &UplinkConfig, stores: &[&Arc<Store>]) -> Uplink {
+pub(crate) fn start(config: &UplinkConfig, stores: &[&Arc<Store>]) -> Uplink {
     let outboxes: Vec<Arc<dyn Outbox>> =
         stores.iter().map(|store| Arc::clone(store) as Arc<dyn Outbox>).collect();
     Uplink::start(config, &origin(), &outboxes).unwrap()
 }
 
 /// Commits `count` batches of `bytes` each.
-fn fill(store: &Store, count: usize, bytes: usize, priority: Priority) {
+pub(crate) fn fill(store: &Store, count: usize, bytes: usize, priority: Priority) {
     for _ in 0..count {
         let batch = NewBatch {
             route: RouteName::new("telemetry").unwrap(),
@@ -93,11 +100,11 @@ fn fill(store: &Store, count: usize, bytes: usize, priority: Priority) {
     store.settle();
 }
 
-fn waiting(store: &Store) -> u64 {
+pub(crate) fn waiting(store: &Store) -> u64 {
     store.status().totals.batches()
 }
 
-fn link(uplink: &Uplink) -> LinkStatus {
+pub(crate) fn link(uplink: &Uplink) -> LinkStatus {
     uplink.view().status().remove(0)
 }
 
@@ -296,7 +303,7 @@ fn not_assigned_parks_at_once_and_an_operator_can_say_now() {
     assert!(status.until.is_some());
     assert_eq!(stamp.hellos(), 1, "a refusal for good is not retried as if it were transient");
     stamp.set(Manner::Honest);
-    uplink.try_now();
+    assert_eq!(uplink.try_now(None), [("s1".to_owned(), LinkState::Parked)]);
     wait_until("the batch has landed", || waiting(&store) == 0);
     uplink.stop().unwrap();
 }
