@@ -52,6 +52,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// A million gateways after an outage of their stamp, in virtual time: how hard they come, how soon they are back.
+    #[command(disable_help_flag = true)]
+    Simulate {
+        /// See `cargo xtask simulate --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Build the plugins to WebAssembly into `plugins/dist`.
     Guests,
     /// What the continuous integration runs: formatting, lints, dependencies, tests.
@@ -89,6 +96,18 @@ fn main() -> Result<()> {
         Task::Pki { arguments } => {
             run(cargo(root).args(["build", "--quiet", "--release", "--package", "e2e", "--bin", "pki"]))?;
             run(built("pki")?.args(arguments))
+        }
+        Task::Simulate { arguments } => {
+            run(cargo(root).args([
+                "build",
+                "--quiet",
+                "--release",
+                "--package",
+                "backoff",
+                "--bin",
+                "simulate",
+            ]))?;
+            run(built("simulate")?.args(arguments))
         }
         Task::Guests => guests::build(),
         Task::Ci => run(Command::new("bash").arg(root.join(".ci/run"))),
