@@ -85,6 +85,10 @@ impl Slots {
 
     /// The next free slot that is not before `earliest`, as the time from `now`: for `retry_after` and `return_after`.
     pub fn hand_out(&mut self, now: Moment, earliest: Moment, random: u64) -> Duration {
+        if self.end.since(now) > LONGEST_SLOT.saturating_add(self.interval) {
+            // No line gets that long: the clock has jumped since the end was kept.
+            self.end = now;
+        }
         let place = self.end.max(earliest);
         let slot = place.after(self.interval.mul_f64(crate::wait::fraction(random)));
         if slot.since(now) > LONGEST_SLOT {
@@ -214,5 +218,12 @@ mod tests {
         waits.sort();
         assert!(waits[0] >= LONGEST_SLOT / 2 && waits[99] <= LONGEST_SLOT);
         assert!(waits[99] - waits[0] > LONGEST_SLOT / 3);
+    }
+
+    #[test]
+    fn a_line_that_a_jump_of_the_clock_has_made_endless_is_forgotten() {
+        let mut slots = Slots::per_second(10).behind(at(86_400));
+        assert!(slots.hand_out(at(1), at(1), 0) <= Duration::from_millis(100));
+        assert_eq!(slots.waiting(at(1)), 1);
     }
 }

@@ -15,7 +15,7 @@
 //! handshake with certificates, ranges to look up). No clock, no I/O; the same seed gives the same run.
 
 mod calendar;
-mod crowd;
+pub mod crowd;
 mod disciplined;
 mod plot;
 mod report;

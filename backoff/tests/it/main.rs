@@ -1,4 +1,5 @@
 //! The binary `simulate`: what it prints, and what it refuses.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, also in what it calls")]
 
 use std::process::{Command, Output};
 
