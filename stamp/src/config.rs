@@ -4,43 +4,39 @@
 //! [stamp]
 //! id = "eu-1"
 //! data_dir = "/var/lib/sluice-stamp"
-//! listen = "0.0.0.0:7443"
+//! listen = "0.0.0.0:7443"             # QUIC, i.e. UDP
 //! max_devices = 10000
 //! identity = { certificate = "stamp.crt", key = "stamp.key", trust = "ca.crt" }
 //! roster = "roster.toml"
-//! identity_hold = "10 min"       # default
+//!
+//! # What follows has defaults:
+//! listen_tcp = "0.0.0.0:7443"         # for gateways behind networks that block UDP; default: as `listen`; or "off"
+//! identity_hold = "10 min"
+//! admit_per_second = 200              # gateways let in per second; the others are told when to come
+//! landing_queue_mib = 64              # payload that waits to be written; crowded, it slows the gateways down
+//! keep = "30 d"                       # what landed longer ago is deleted; default: nothing ever is
 //! ```
 //! Paths are relative to the file's own folder. Reads and checks; opens nothing that it names.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use backoff::duration::Written;
 use serde::Deserialize;
 use wire::ids::StampId;
 
-/// A file that cannot be read or does not say what it should.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// It cannot be read.
-    #[error("{}: cannot be read: {cause}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        cause: String,
-    },
-    /// It is not as it should be.
-    #[error("{}:{line}: {cause}", path.display())]
-    Wrong {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong, with the key.
-        cause: String,
-    },
-}
+use crate::document::{self, ConfigError, ConfigErrors, Document, Table};
+
+/// Gateways let in per second unless the file says otherwise: what one core does of TLS handshakes, twice over.
+pub const ADMIT_PER_SECOND: NonZeroU32 = NonZeroU32::new(200).unwrap();
+/// Payload that may wait to be written, unless the file says otherwise.
+pub const LANDING_QUEUE_MIB: NonZeroU32 = NonZeroU32::new(64).unwrap();
+/// The most that `landing_queue_mib` may say: it is memory.
+pub const MAX_LANDING_QUEUE_MIB: u32 = 16 * 1_024;
+/// What `identity_hold` is unless the file says otherwise.
+const IDENTITY_HOLD: Duration = Duration::from_secs(600);
 
 /// Where the stamp's certificate, key and trusted authorities are: PEM files.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -55,8 +51,7 @@ pub struct Identity {
 }
 
 /// What the file says.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The stamp's name, as gateways are told.
     pub id: StampId,
@@ -64,6 +59,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Address and UDP port to receive on.
     pub listen: SocketAddr,
+    /// Address and TCP port to receive on; `None`: by UDP only. With port 0 it is the one of `listen`.
+    pub listen_tcp: Option<SocketAddr>,
     /// The capacity this stamp is built for: devices beyond it are refused.
     pub max_devices: u32,
     /// Certificate, key, trust.
@@ -71,58 +68,122 @@ pub struct Config {
     /// File of the gateways and tenants served.
     pub roster: PathBuf,
     /// How long a gateway's identity stays with its installation after it was last seen.
-    #[serde(default = "default_identity_hold", deserialize_with = "backoff::duration::deserialize")]
     pub identity_hold: Duration,
+    /// Gateways let in per second; one more is told its moment to come back.
+    pub admit_per_second: NonZeroU32,
+    /// MiB of payload that wait to be written; who has more waits.
+    pub landing_queue_mib: NonZeroU32,
+    /// How long landed batches are kept; `None`: for ever.
+    pub keep: Option<Duration>,
 }
 
+/// What can be known of a file, also if some of it is wrong.
+#[derive(Debug)]
+pub struct Examined {
+    /// The file of gateways.
+    pub roster: Option<PathBuf>,
+    /// The files of certificates.
+    pub identity: Option<Identity>,
+    /// All of it, or all that is wrong.
+    pub config: Result<Config, ConfigErrors>,
+}
+
+/// Either an address or "off".
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    stamp: Config,
-}
-
-fn default_identity_hold() -> Duration {
-    Duration::from_secs(600)
+#[serde(untagged)]
+enum ListenTcp {
+    At(SocketAddr),
+    Other(String),
 }
 
 impl Config {
     /// Reads a configuration file.
     ///
     /// # Errors
-    /// [`ConfigError`] with file, line and key.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let File { stamp: mut config } = read(path)?;
+    /// All that is wrong with it, with file, line and key.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        Self::examine(path).config
+    }
+
+    /// Reads a configuration file as far as it can be read.
+    #[must_use]
+    pub fn examine(path: &Path) -> Examined {
+        let text = match document::text(path) {
+            Ok(text) => text,
+            Err(error) => {
+                return Examined { roster: None, identity: None, config: Err(ConfigErrors(vec![error])) };
+            }
+        };
+        let document = Document::new(path, &text);
+        let mut root = document.table();
         let folder = path.parent().unwrap_or(Path::new(""));
-        let Identity { certificate, key, trust } = &mut config.identity;
-        for path in [&mut config.data_dir, &mut config.roster, certificate, key, trust] {
-            *path = folder.join(&*path);
-        }
-        Ok(config)
+        let (roster, identity, config) = match root.table("stamp") {
+            Some(stamp) => read(stamp, folder),
+            None => (None, None, None),
+        };
+        root.finish();
+        let errors: Vec<ConfigError> = document.into_errors();
+        let config = match config {
+            Some(config) if errors.is_empty() => Ok(config),
+            _ => Err(ConfigErrors(errors)),
+        };
+        Examined { roster, identity, config }
     }
 }
 
-/// Reads a TOML file as `T`.
-///
-/// # Errors
-/// [`ConfigError`] with file, line and what TOML or `T` does not like there.
-pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), cause: error.to_string() })?;
-    toml::from_str(&text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        wrong(path, &text, at, error.message().replace('\n', " "))
-    })
-}
-
-/// An error at a byte of a file's text.
-pub(crate) fn wrong(path: &Path, text: &str, at: usize, cause: String) -> ConfigError {
-    let line = 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
-    let written = text.lines().nth(line - 1).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
-    let cause = match written {
-        Some(key) if !cause.contains(key) => format!("{key}: {cause}"),
-        _ => cause,
-    };
-    ConfigError::Wrong { path: path.to_owned(), line, cause }
+fn read(mut stamp: Table<'_, '_>, folder: &Path) -> (Option<PathBuf>, Option<Identity>, Option<Config>) {
+    let id = stamp.required("id");
+    let data_dir = stamp.required::<PathBuf>("data_dir");
+    let listen = stamp.required::<SocketAddr>("listen");
+    let listen_tcp = stamp.checked("listen_tcp", |written| match written {
+        ListenTcp::Other(text) if text != "off" => {
+            Err(format!("{text:?} is no address: write e.g. \"0.0.0.0:7443\", or \"off\" for QUIC only"))
+        }
+        _ => Ok(()),
+    });
+    let max_devices = stamp.required("max_devices");
+    let identity = stamp.required::<Identity>("identity").map(|mut identity| {
+        let Identity { certificate, key, trust } = &mut identity;
+        for path in [certificate, key, trust] {
+            *path = folder.join(&*path);
+        }
+        identity
+    });
+    let roster = stamp.required::<PathBuf>("roster").map(|path| folder.join(path));
+    let identity_hold = stamp.optional::<Written>("identity_hold").map(|written| written.0);
+    let admit_per_second = stamp.optional("admit_per_second");
+    let landing_queue_mib = stamp.checked("landing_queue_mib", |mib: &NonZeroU32| {
+        let most = MAX_LANDING_QUEUE_MIB;
+        if mib.get() <= most { Ok(()) } else { Err(format!("at most {most} (it is memory)")) }
+    });
+    let keep = stamp.checked("keep", |written: &Written| {
+        if written.0 < Duration::from_secs(1) {
+            return Err("below 1 s nothing would be there to be read".to_owned());
+        }
+        Ok(())
+    });
+    stamp.finish();
+    let config = (|| {
+        let listen = listen?;
+        Some(Config {
+            id: id?,
+            data_dir: folder.join(data_dir?),
+            listen,
+            listen_tcp: match listen_tcp {
+                None => Some(listen),
+                Some(ListenTcp::At(address)) => Some(address),
+                Some(ListenTcp::Other(_)) => None,
+            },
+            max_devices: max_devices?,
+            identity: identity.clone()?,
+            roster: roster.clone()?,
+            identity_hold: identity_hold.unwrap_or(IDENTITY_HOLD),
+            admit_per_second: admit_per_second.unwrap_or(ADMIT_PER_SECOND),
+            landing_queue_mib: landing_queue_mib.unwrap_or(LANDING_QUEUE_MIB),
+            keep: keep.map(|written| written.0),
+        })
+    })();
+    (roster, identity, config)
 }
 
 #[cfg(test)]
@@ -138,7 +199,7 @@ identity = { certificate = "a.crt", key = "a.key", trust = "ca.crt" }
 roster = "/etc/roster.toml"
 "#;
 
-    fn load(text: &str) -> Result<Config, ConfigError> {
+    fn load(text: &str) -> Result<Config, ConfigErrors> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("stamp.toml");
         std::fs::write(&path, text).unwrap();
@@ -154,6 +215,20 @@ roster = "/etc/roster.toml"
         assert_eq!(config.data_dir, Path::new("data"));
         assert_eq!(config.roster, Path::new("/etc/roster.toml"));
         assert_eq!(config.identity_hold, Duration::from_secs(600));
+        assert_eq!(config.listen_tcp, Some(config.listen));
+        assert_eq!((config.admit_per_second.get(), config.landing_queue_mib.get()), (200, 64));
+        assert_eq!(config.keep, None);
+    }
+
+    #[test]
+    fn what_has_a_default_can_be_written() {
+        let more = "listen_tcp = \"off\"\nadmit_per_second = 7\nlanding_queue_mib = 1\nkeep = \"30 d\"\n";
+        let config = load(&format!("{GOOD}{more}")).unwrap();
+        assert_eq!(config.listen_tcp, None);
+        assert_eq!((config.admit_per_second.get(), config.landing_queue_mib.get()), (7, 1));
+        assert_eq!(config.keep, Some(Duration::from_secs(30 * 86_400)));
+        let config = load(&format!("{GOOD}listen_tcp = \"127.0.0.1:9\"\n")).unwrap();
+        assert_eq!(config.listen_tcp, Some("127.0.0.1:9".parse().unwrap()));
     }
 
     #[test]
@@ -166,11 +241,44 @@ roster = "/etc/roster.toml"
             ("roster = \"/etc/roster.toml\"", "identity_hold = \"10\"", 7, "no unit"),
             ("roster = \"/etc/roster.toml\"\n", "", 1, "missing field `roster`"),
             ("data_dir = \"data\"", "id = \"eu-2\"", 3, "duplicate key"),
+            (
+                "max_devices = 100",
+                "max_devices = 100\nlisten_tcp = \"on\"",
+                6,
+                "listen_tcp: \"on\" is no address",
+            ),
+            ("max_devices = 100", "max_devices = 100\nadmit_per_second = 0", 6, "admit_per_second"),
+            ("max_devices = 100", "max_devices = 100\nlanding_queue_mib = 99999", 6, "at most 16384"),
+            ("max_devices = 100", "max_devices = 100\nkeep = \"10 ms\"", 6, "keep: below 1 s"),
         ] {
-            let error = load(&GOOD.replace(from, to)).unwrap_err();
-            let ConfigError::Wrong { line: found, cause, .. } = &error else { panic!("{error}") };
-            assert!(cause.contains(said), "{error}");
-            assert_eq!(*found, line, "{error}");
+            let ConfigErrors(errors) = load(&GOOD.replace(from, to)).unwrap_err();
+            let there = errors.iter().any(|error| {
+                matches!(error, ConfigError::Wrong { line: found, cause, .. } if *found == line && cause.contains(said))
+            });
+            assert!(there, "{said:?} at {line} is not in {errors:?}");
         }
+    }
+
+    #[test]
+    fn all_mistakes_are_said_in_the_order_of_their_lines() {
+        let text = GOOD
+            .replace("id = \"eu-1\"", "id = \"EU 1\"")
+            .replace("data_dir", "data_folder")
+            .replace("max_devices = 100", "max_devices = \"many\"\nkeep = 30");
+        let ConfigErrors(errors) = load(&text).unwrap_err();
+        let said: Vec<(usize, &str)> = errors
+            .iter()
+            .map(|error| match error {
+                ConfigError::Wrong { line, cause, .. } => (*line, cause.as_str()),
+                other => panic!("{other}"),
+            })
+            .collect();
+        let lines: Vec<usize> = said.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [1, 2, 3, 5, 6], "{said:?}");
+        assert!(
+            said[0].1.contains("missing field `data_dir`")
+                && said[2].1.contains("unknown field `data_folder`")
+        );
+        assert!(said[4].1.contains("no unit"), "{said:?}");
     }
 }

@@ -47,11 +47,7 @@ pub fn server(identity: &Identity) -> Result<ServerConfig, IdentityError> {
     let unusable =
         |cause: String| IdentityError::Unusable { certificate: certificate.clone(), key: key.clone(), cause };
     let chain = certificates("stamp.identity.certificate", certificate)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| IdentityError::File {
-        what: "stamp.identity.key",
-        path: key.clone(),
-        cause: reason(&error),
-    })?;
+    let private = private_key(key)?;
     let mut roots = RootCertStore::empty();
     for authority in certificates("stamp.identity.trust", trust)? {
         roots.add(authority).map_err(|error| IdentityError::File {
@@ -74,12 +70,38 @@ pub fn server(identity: &Identity) -> Result<ServerConfig, IdentityError> {
     Ok(config)
 }
 
+/// All that is wrong with the files.
+#[must_use]
+pub fn check(identity: &Identity) -> Vec<IdentityError> {
+    let Identity { certificate, key, trust } = identity;
+    let mut errors: Vec<IdentityError> = [
+        certificates("stamp.identity.certificate", certificate).err(),
+        private_key(key).err(),
+        certificates("stamp.identity.trust", trust).err(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if errors.is_empty() {
+        errors.extend(server(identity).err());
+    }
+    errors
+}
+
 /// The Common Name of a certificate that TLS has verified.
 #[must_use]
 pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
     Some(name.to_owned())
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| IdentityError::File {
+        what: "stamp.identity.key",
+        path: path.to_owned(),
+        cause: reason(&error),
+    })
 }
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {

@@ -12,11 +12,9 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use serde::Deserialize;
-use toml::Spanned;
 use wire::ids::{GatewayId, TenantId};
 
-use crate::config::{self, ConfigError};
+use crate::document::{self, ConfigErrors, Document, Table};
 
 /// The gateways served.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,45 +31,41 @@ pub struct Entry {
     pub device_quota: Option<u32>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    gateway: Vec<Spanned<Gateway>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Gateway {
-    id: GatewayId,
-    tenants: Vec<TenantId>,
-    device_quota: Option<u32>,
-}
-
 impl Roster {
     /// Reads a roster file.
     ///
     /// # Errors
-    /// [`ConfigError`] with file, line and key.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let file: File = config::read(path)?;
+    /// All that is wrong with it, with file, line and key.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let text = document::text(path).map_err(|error| ConfigErrors(vec![error]))?;
+        let document = Document::new(path, &text);
+        let mut root = document.table();
         let mut roster = Self::default();
-        for gateway in file.gateway {
-            let at = gateway.span().start;
-            let Gateway { id, tenants, device_quota } = gateway.into_inner();
-            let count = tenants.len();
-            let entry = Entry { tenants: tenants.into_iter().collect(), device_quota };
-            let cause = if entry.tenants.len() < count {
-                format!("gateway {id} names a tenant twice")
-            } else if roster.gateways.insert(id.clone(), entry).is_some() {
-                format!("gateway {id} occurs twice")
-            } else {
-                continue;
-            };
-            let text = std::fs::read_to_string(path).unwrap_or_default();
-            return Err(config::wrong(path, &text, at, cause));
+        for gateway in root.tables("gateway") {
+            roster.add(gateway, &document);
         }
-        Ok(roster)
+        root.finish();
+        let errors = document.into_errors();
+        if errors.is_empty() { Ok(roster) } else { Err(ConfigErrors(errors)) }
+    }
+
+    fn add(&mut self, mut gateway: Table<'_, '_>, document: &Document<'_>) {
+        let at = gateway.at();
+        let id = gateway.required::<GatewayId>("id");
+        let tenants = gateway.required::<Vec<TenantId>>("tenants");
+        let device_quota = gateway.optional("device_quota");
+        gateway.finish();
+        let Some(id) = id else { return };
+        let tenants = tenants.unwrap_or_default();
+        let count = tenants.len();
+        let entry = Entry { tenants: tenants.into_iter().collect(), device_quota };
+        if entry.tenants.len() < count {
+            document.wrong(at, format!("gateway {id} names a tenant twice"));
+        }
+        if self.gateways.contains_key(&id) {
+            document.wrong(at, format!("gateway {id} occurs twice"));
+        }
+        self.gateways.insert(id, entry);
     }
 
     /// What a gateway may send; `None`: it is not served.
@@ -121,5 +115,12 @@ mod tests {
         let error = load("[[gateway]]\nid = \"a\"\ntenant = []\n").unwrap_err();
         assert!(error.contains(":3: ") && error.contains("unknown field `tenant`"), "{error}");
         assert!(load("[[gateway]]\nid = \"a\"\ntenants = [\"t\", \"t\"]\n").unwrap_err().contains("twice"));
+        let several = "[[gateway]]\nid = \"A\"\n[[gateway]]\nid = \"b\"\ntenants = [\"T\"]\ndevice_quota = -1\n[gatway]\n";
+        let error = load(several).unwrap_err();
+        for said in
+            [":2: ", "missing field `tenants`", ":5: ", ":6: device_quota", ":7: unknown field `gatway`"]
+        {
+            assert!(error.contains(said), "{said:?} is not in {error}");
+        }
     }
 }

@@ -7,11 +7,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, Examined};
+use crate::document::ConfigErrors;
 use crate::identity::{self, IdentityError};
-use crate::landing::{Landing, LandingError};
-use crate::receiver::Receiver;
-use crate::receiver::listener::{ListenError, Listener};
+use crate::landing::{Capacity, Landing, LandingError, Note, Upkeep};
+use crate::receiver::listener::Listener;
+use crate::receiver::{ListenError, Receiver, now, tcp};
 use crate::roster::Roster;
 
 /// Why a stamp does not start.
@@ -19,7 +20,7 @@ use crate::roster::Roster;
 pub enum StartError {
     /// Its configuration or roster.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] ConfigErrors),
     /// Its certificates.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -38,13 +39,10 @@ pub enum StartError {
 /// file.
 #[must_use]
 pub fn check(path: &Path) -> Vec<StartError> {
-    let config = match Config::load(path) {
-        Ok(config) => config,
-        Err(error) => return vec![error.into()],
-    };
-    let mut problems: Vec<StartError> = Vec::new();
-    problems.extend(Roster::load(&config.roster).err().map(StartError::from));
-    problems.extend(identity::server(&config.identity).err().map(StartError::from));
+    let Examined { roster, identity, config } = Config::examine(path);
+    let mut problems: Vec<StartError> = config.err().map(StartError::from).into_iter().collect();
+    problems.extend(roster.and_then(|roster| Roster::load(&roster).err()).map(StartError::from));
+    problems.extend(identity.iter().flat_map(identity::check).map(StartError::from));
     problems
 }
 
@@ -59,20 +57,40 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
-    let (landing, writer) = Landing::open(&config.data_dir, config.max_devices)?;
-    let listener = Listener::bind(config.listen, tls)?;
-    info!(stamp = %config.id, address = %listener.address()?, gateways = roster.len(), "receiving");
+    let capacity = Capacity { max_devices: config.max_devices, queue_mib: config.landing_queue_mib.get() };
+    let (landing, writer) = Landing::open(&config.data_dir, capacity)?;
+    let listener = Listener::bind(config.listen, tls.clone())?;
+    let address = listener.address()?;
+    let tcp = config.listen_tcp.map(|mut tcp| {
+        if tcp.port() == 0 {
+            tcp.set_port(address.port());
+        }
+        tcp
+    });
+    let tcp_listener = tcp.map(|tcp| tcp::Listener::bind(tcp, tls)).transpose()?;
+    let tcp = tcp.map_or("off".to_owned(), |tcp| tcp.to_string());
+    info!(stamp = %config.id, %address, tcp, gateways = roster.len(), "receiving");
 
     let (roster, followed) = watch::channel(Arc::new(roster));
     let (stop, stopping) = watch::channel(false);
+    let keep = config.keep.map_or(0, |keep| i64::try_from(keep.as_nanos()).unwrap_or(i64::MAX));
+    landing.note(Note::Keep, keep).await;
+    let upkeep = Upkeep { landing: landing.clone(), folder: config.data_dir.clone(), keep: config.keep };
     let receiver =
-        Receiver::new(config.id.clone(), config.identity_hold, landing, followed, stopping.clone());
-    let serving = listener.serve(Arc::new(receiver), stopping);
+        Arc::new(Receiver::new(&config, landing.clone(), writer.line_end(), followed, stopping.clone()));
+    let by_quic = listener.serve(Arc::clone(&receiver), stopping.clone());
+    let by_tcp = tcp_listener.map(|listener| listener.serve(Arc::clone(&receiver), stopping.clone()));
+    let by_tcp = async {
+        if let Some(by_tcp) = by_tcp {
+            by_tcp.await;
+        }
+    };
+    let serving = async { tokio::join!(by_quic, by_tcp, upkeep.run(now, stopping)) };
     tokio::pin!(serving);
     loop {
         tokio::select! {
             // Not before it is told to stop.
-            () = &mut serving => return Ok(()),
+            _ = &mut serving => return Ok(()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload(&config.roster, &roster),
@@ -81,7 +99,9 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
     info!("stopping");
     let _ = stop.send(true);
     serving.await;
-    // The listener has ended, and with it all ways to the landing: the writer finishes and ends too.
+    landing.note(Note::LineEnd, receiver.line_end()).await;
+    // The listeners have ended, and with these all ways to the landing: the writer finishes and ends too.
+    drop((receiver, landing));
     let joined = tokio::task::spawn_blocking(move || writer.join()).await;
     if let Err(error) = joined {
         error!(%error, "the landing did not end in good order");

@@ -2,14 +2,16 @@
 //!
 //! One SQLite file, `<data_dir>/landing.db`, written by one thread that commits what has queued from all connections
 //! while the last commit ran ([`writer`]). Read by anyone, beside a running stamp ([`reader`]). The schema is drawn in
-//! [`schema`]. Does not know connections or the network, and opens no payload.
+//! [`schema`]. [`upkeep`] deletes what is old. Does not know connections or the network, and opens no payload.
 //!
 //! Invariants: an answer to a batch or receipt is given after the commit that holds it, and exactly one is given for
 //! each; a number of a stream lands once, whatever arrives.
 
 mod devices;
+mod disk;
 mod reader;
 mod schema;
+mod upkeep;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -22,13 +24,14 @@ use wire::ids::{GatewayId, InstallationId, RouteName, Sequence, TenantId};
 use wire::message::{BatchRefusal, TenantIndex, TenantStream};
 use wire::ranges::RangeSet;
 
+pub use disk::Room;
 pub use reader::{Batch, GatewayStatus, Loss, Reader, Selection, Status, StreamStatus};
+pub use schema::Note;
+pub use upkeep::Upkeep;
 pub use writer::Writer;
 
 /// Requests that wait for the writer; who has one more waits too.
 const QUEUE: usize = 4_096;
-/// Payload bytes that wait for the writer, in KiB; who has more waits too, and with it its connection.
-const QUEUE_KIB: usize = 64 * 1_024;
 
 /// Why the landing cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,16 @@ pub enum LandingError {
     /// Made by a later version.
     #[error("the landing database {} has schema {found}, this version knows up to {known}", path.display())]
     Schema {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The latest known here.
+        known: i64,
+    },
+    /// Made by an earlier version, and opened for reading only.
+    #[error("the landing database {} has schema {found}: this version's `run` brings it up to {known}", path.display())]
+    Older {
         /// The file.
         path: PathBuf,
         /// Its version.
@@ -202,6 +215,26 @@ pub struct Lane {
 pub struct Landing {
     requests: mpsc::Sender<Request>,
     room: Arc<Semaphore>,
+    /// The room when nothing waits.
+    queue_kib: u32,
+}
+
+/// What a landing may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Devices; one more is refused.
+    pub max_devices: u32,
+    /// Payload that waits to be written, in MiB, from 1; who has more waits too, and with it its connection.
+    pub queue_mib: u32,
+}
+
+/// What one step of deleting has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Expired {
+    /// Batches deleted.
+    pub batches: u64,
+    /// Whether more are old enough.
+    pub more: bool,
 }
 
 enum Request {
@@ -209,6 +242,8 @@ enum Request {
     Batch(Landed, ReplyTo, OwnedSemaphorePermit),
     Receipt(Receipt, ReplyTo),
     Departure(GatewayId, i64),
+    Expiry(i64, oneshot::Sender<Result<Expired, LandingError>>),
+    Note(Note, i64),
 }
 
 struct ReplyTo {
@@ -229,10 +264,11 @@ impl Landing {
     ///
     /// # Errors
     /// [`LandingError`].
-    pub fn open(folder: &Path, max_devices: u32) -> Result<(Self, Writer), LandingError> {
+    pub fn open(folder: &Path, capacity: Capacity) -> Result<(Self, Writer), LandingError> {
         let (requests, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::start(folder, max_devices, queue)?;
-        Ok((Self { requests, room: Arc::new(Semaphore::new(QUEUE_KIB)) }, writer))
+        let writer = Writer::start(folder, capacity.max_devices, queue)?;
+        let queue_kib = capacity.queue_mib.clamp(1, MAX_QUEUE_MIB) * 1_024;
+        Ok((Self { requests, room: Arc::new(Semaphore::new(queue_kib as usize)), queue_kib }, writer))
     }
 
     /// Lets a gateway in: what its streams have landed.
@@ -251,6 +287,21 @@ impl Landing {
         let _ = self.requests.send(Request::Departure(gateway, now)).await;
     }
 
+    /// Deletes some of the batches that landed before a time (nanoseconds since 1970 UTC), the oldest.
+    ///
+    /// # Errors
+    /// [`LandingError`]; nothing is deleted then.
+    pub async fn expire(&self, before: i64) -> Result<Expired, LandingError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Expiry(before, reply)).await.map_err(|_| LandingError::Closed)?;
+        answer.await.map_err(|_| LandingError::Closed)?
+    }
+
+    /// Remembers a number; one that cannot be written is forgotten.
+    pub async fn note(&self, note: Note, value: i64) {
+        let _ = self.requests.send(Request::Note(note, value)).await;
+    }
+
     /// A connection's own way, and where its answers come.
     #[must_use]
     pub fn lane(&self, connection: u64, gateway: GatewayId) -> (Lane, Answers) {
@@ -265,7 +316,7 @@ impl Lane {
     /// # Errors
     /// [`LandingError::Closed`] if the writer has ended.
     pub async fn land(&self, tenant: TenantIndex, batch: Landed) -> Result<(), LandingError> {
-        let kib = (batch.payload.len() / 1_024 + 1).min(QUEUE_KIB) as u32;
+        let kib = (batch.payload.len() as u32 / 1_024 + 1).min(self.landing.queue_kib);
         let room = Arc::clone(&self.landing.room).acquire_many_owned(kib).await;
         let room = room.map_err(|_| LandingError::Closed)?;
         let request = Request::Batch(batch, self.reply_to(tenant), room);
@@ -284,7 +335,7 @@ impl Lane {
     /// How full the queue is, in payload bytes: 0 empty, 1 full.
     #[must_use]
     pub fn crowding(&self) -> f64 {
-        1.0 - self.landing.room.available_permits() as f64 / QUEUE_KIB as f64
+        1.0 - self.landing.room.available_permits() as f64 / f64::from(self.landing.queue_kib)
     }
 
     fn reply_to(&self, tenant: TenantIndex) -> ReplyTo {
@@ -296,6 +347,9 @@ impl Lane {
         }
     }
 }
+
+/// The most MiB that may wait to be written.
+const MAX_QUEUE_MIB: u32 = crate::config::MAX_LANDING_QUEUE_MIB;
 
 /// The database's file in a data folder.
 #[must_use]

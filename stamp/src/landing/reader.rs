@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use serde::Serialize;
 use wire::ids::Sequence;
 
-use super::{LandingError, file, schema};
+use super::{LandingError, Note, Room, file, schema};
 
 /// Batches read by one query. While a query is open the database's log cannot be folded into its file, so that a slow
 /// consumer must not hold one for long.
@@ -52,12 +52,24 @@ pub struct Status {
     pub batches: u64,
     /// Rows landed.
     pub rows: u64,
-    /// Rows given up by gateways, as their receipts say.
+    /// Batches of these that were deleted by age.
+    pub expired_batches: u64,
+    /// Rows in them.
+    pub expired_rows: u64,
+    /// How long batches are kept, in nanoseconds; `None`: for ever.
+    pub keep_ns: Option<u64>,
+    /// When the oldest batch that is there arrived: nanoseconds since 1970 UTC.
+    pub oldest_received_ns: Option<i64>,
+    /// Rows given up by gateways, as their receipts say, less what had landed all the same.
     pub lost_rows: u64,
     /// Devices that count towards the capacity.
     pub devices: u64,
     /// Bytes of the database.
     pub bytes: u64,
+    /// Bytes of it that are free, and used before it grows.
+    pub free_bytes: u64,
+    /// Bytes free on its disk; `None`: not known.
+    pub disk_free_bytes: Option<u64>,
     /// The gateways that were here.
     pub gateways: Vec<GatewayStatus>,
 }
@@ -88,6 +100,8 @@ pub struct StreamStatus {
     pub batches: u64,
     /// Rows landed.
     pub rows: u64,
+    /// Rows of these that were deleted by age.
+    pub expired_rows: u64,
     /// When the last one arrived: nanoseconds since 1970 UTC.
     pub last_received_ns: Option<i64>,
     /// Ranges of numbers landed; gaps are still on their way.
@@ -225,16 +239,30 @@ impl Reader {
         Ok(Status {
             batches: count("SELECT coalesce(sum(batches), 0) FROM streams")?,
             rows: count("SELECT coalesce(sum(rows), 0) FROM streams")?,
+            expired_batches: count("SELECT coalesce(sum(expired_batches), 0) FROM streams")?,
+            expired_rows: count("SELECT coalesce(sum(expired_rows), 0) FROM streams")?,
+            keep_ns: Some(Note::Keep.read(db)? as u64).filter(|keep| *keep > 0),
+            oldest_received_ns: db
+                .query_row("SELECT received FROM batches ORDER BY id LIMIT 1", [], |row| row.get(0))
+                .optional()?,
             lost_rows: count("SELECT coalesce(sum(rows), 0) FROM losses")?,
             devices: count("SELECT count(*) FROM devices")?,
             bytes: count("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")?,
+            free_bytes: count(
+                "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size",
+            )?,
+            disk_free_bytes: self
+                .path
+                .parent()
+                .and_then(|folder| Room::of(folder).ok())
+                .map(|room| room.free),
             gateways,
         })
     }
 
     fn streams(&self, gateway: &str) -> rusqlite::Result<Vec<StreamStatus>> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, tenant, stream, batches, rows, last_received FROM streams WHERE gateway = ?1 ORDER BY tenant, id",
+            "SELECT id, tenant, stream, batches, rows, last_received, expired_rows FROM streams WHERE gateway = ?1 ORDER BY tenant, id",
         )?;
         let mut ranges = self
             .connection
@@ -252,6 +280,7 @@ impl Reader {
                 batches: row.get::<_, i64>(3)? as u64,
                 rows: row.get::<_, i64>(4)? as u64,
                 last_received_ns: row.get(5)?,
+                expired_rows: row.get::<_, i64>(6)? as u64,
                 landed: ranges
                     .query_map([id], |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)))?
                     .collect::<Result<_, _>>()?,

@@ -1,17 +1,19 @@
-//! The landing's schema, version 1.
+//! The landing's schema, version 2.
 //!
 //! ```text
 //! gateways   gateway text, installation (64 bit), last_seen ns           who came last under which identity
-//! streams    id, gateway, tenant, stream (64 bit), batches, rows,        one life of a tenant's store on a gateway
-//!            last_received ns
+//! streams    id, gateway, tenant, stream (64 bit), batches, rows,        one life of a tenant's store on a gateway, and
+//!            last_received ns, expired_batches, expired_rows             how much of it has landed and was deleted by age
 //! batches    id (order of landing), stream → streams.id, seq, route,     what landed; (stream, seq) is unique
 //!            created ns, received ns, rows, payload
 //! landed     stream, first, last                                         numbers landed, as ranges, kept compact
 //! losses     id, stream, first, last, rows, reason, received ns          receipts for what was given up
 //! devices    gateway, tenant, device, first_seen ns                      what counts towards the capacity
+//! notes      name, value (64 bit)                                        what the stamp remembers: see `Note`
 //! ```
 //! `landed` is what decides whether a number has landed: it also holds the numbers of receipts, and outlives batches
-//! that are handed on. 64-bit identifiers are stored as SQLite's signed integers, bit by bit.
+//! that are deleted. Version 1 had neither `notes` nor what is about deletion; it is brought up to 2 when it is opened
+//! for writing. 64-bit identifiers are stored as SQLite's signed integers, bit by bit.
 
 use std::path::Path;
 
@@ -19,7 +21,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::LandingError;
 
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE gateways (
@@ -49,12 +51,56 @@ const SCHEMA: &str = "
     PRAGMA user_version = 1;
 ";
 
+/// From version 1 to 2.
+const EXPIRY: &str = "
+    ALTER TABLE streams ADD COLUMN expired_batches INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE streams ADD COLUMN expired_rows INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX losses_of_stream ON losses (stream, first);
+    CREATE TABLE notes (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    PRAGMA user_version = 2;
+";
+
+/// Something the stamp remembers as one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// The highest id a batch has had, written when batches are deleted: an id is never given twice.
+    LastBatch,
+    /// How long batches are kept, in nanoseconds; 0: for ever.
+    Keep,
+    /// Where the line of gateways that were sent away ends: nanoseconds since 1970 UTC.
+    LineEnd,
+}
+
+impl Note {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::LastBatch => "last_batch",
+            Self::Keep => "keep_ns",
+            Self::LineEnd => "line_end_ns",
+        }
+    }
+
+    /// Its value, 0 if there is none.
+    pub(super) fn read(self, connection: &Connection) -> rusqlite::Result<i64> {
+        connection
+            .prepare_cached("SELECT coalesce(max(value), 0) FROM notes WHERE name = ?1")?
+            .query_row([self.name()], |row| row.get(0))
+    }
+
+    pub(super) fn write(self, connection: &Connection, value: i64) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached("INSERT OR REPLACE INTO notes (name, value) VALUES (?1, ?2)")?
+            .execute((self.name(), value))
+            .map(drop)
+    }
+}
+
 /// Opens or makes the database for writing.
 pub(super) fn open(path: &Path) -> Result<Connection, LandingError> {
     let error = |error: rusqlite::Error| LandingError::storage(path, error);
     let connection = Connection::open(path).map_err(error)?;
     // This process is the only writer; whoever else holds the file locked, an operator's tool, is not waited for long.
-    connection.busy_timeout(std::time::Duration::from_secs(1)).map_err(error)?;
+    connection.busy_timeout(std::time::Duration::from_secs(3)).map_err(error)?;
     // Set before the first table is made: fewer, larger pages suit payloads of some KiB.
     connection.pragma_update(None, "page_size", 16_384).map_err(error)?;
     // Readers see a steady state beside the writer, and a commit is one sequential write.
@@ -66,7 +112,12 @@ pub(super) fn open(path: &Path) -> Result<Connection, LandingError> {
     // What remains of the log after that, in bytes.
     connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(error)?;
     match version(&connection).map_err(error)? {
-        0 => connection.execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} COMMIT;")).map_err(error)?,
+        0 => {
+            connection
+                .execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} {EXPIRY} COMMIT;"))
+                .map_err(error)?;
+        }
+        1 => connection.execute_batch(&format!("BEGIN IMMEDIATE; {EXPIRY} COMMIT;")).map_err(error)?,
         VERSION => {}
         found => return Err(LandingError::Schema { path: path.to_owned(), found, known: VERSION }),
     }
@@ -83,6 +134,7 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, LandingError> {
     connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(error)?;
     match version(&connection).map_err(error)? {
         VERSION => Ok(connection),
+        found if found < VERSION => Err(LandingError::Older { path: path.to_owned(), found, known: VERSION }),
         found => Err(LandingError::Schema { path: path.to_owned(), found, known: VERSION }),
     }
 }

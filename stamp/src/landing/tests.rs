@@ -31,6 +31,7 @@ fn batch(stream: StreamKey, seq: u64, devices: &[&str]) -> Landed {
     }
 }
 
+const CAPACITY: Capacity = Capacity { max_devices: 100, queue_mib: 64 };
 const ACME: TenantIndex = TenantIndex(0);
 
 /// Lands one batch and waits for its answer.
@@ -42,7 +43,7 @@ async fn land(lane: &Lane, answers: &mut Answers, batch: Landed) -> Outcome {
 #[tokio::test]
 async fn what_could_not_be_written_is_not_there_and_counts_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let (landing, writer) = Landing::open(folder.path(), 100).unwrap();
+    let (landing, writer) = Landing::open(folder.path(), CAPACITY).unwrap();
     let known = landing.arrive(arrival(1, 0, Some(1))).await.unwrap();
     let (lane, mut answers) = landing.lane(1, GatewayId::new("plant7").unwrap());
     let key = known[0].key;
@@ -70,7 +71,7 @@ async fn ranges_stay_compact_whatever_the_order_and_survive() {
     let folder = tempfile::tempdir().unwrap();
     let order = [5, 1, 9, 3, 2, 4, 10, 8, 7, 6];
     for half in [&order[..6], &order[6..]] {
-        let (landing, writer) = Landing::open(folder.path(), 100).unwrap();
+        let (landing, writer) = Landing::open(folder.path(), CAPACITY).unwrap();
         let known = landing.arrive(arrival(1, 0, None)).await.unwrap();
         let (lane, mut answers) = landing.lane(1, GatewayId::new("plant7").unwrap());
         for seq in half {
@@ -90,7 +91,7 @@ async fn ranges_stay_compact_whatever_the_order_and_survive() {
 #[tokio::test]
 async fn an_identity_is_free_for_another_installation_after_the_hold() {
     let folder = tempfile::tempdir().unwrap();
-    let (landing, _writer) = Landing::open(folder.path(), 100).unwrap();
+    let (landing, _writer) = Landing::open(folder.path(), CAPACITY).unwrap();
     let second = 1_000_000_000;
     landing.arrive(arrival(1, 0, None)).await.unwrap();
     landing.depart(GatewayId::new("plant7").unwrap(), 5 * second).await;
@@ -108,7 +109,34 @@ async fn an_identity_is_free_for_another_installation_after_the_hold() {
 #[test]
 fn a_database_of_a_later_version_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    Connection::open(file(folder.path())).unwrap().pragma_update(None, "user_version", 2).unwrap();
-    assert!(matches!(Landing::open(folder.path(), 1), Err(LandingError::Schema { found: 2, known: 1, .. })));
-    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Schema { found: 2, .. })));
+    Connection::open(file(folder.path())).unwrap().pragma_update(None, "user_version", 3).unwrap();
+    assert!(matches!(
+        Landing::open(folder.path(), CAPACITY),
+        Err(LandingError::Schema { found: 3, known: 2, .. })
+    ));
+    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Schema { found: 3, .. })));
+}
+
+#[tokio::test]
+async fn a_database_of_version_1_is_brought_up_and_keeps_all_it_had() {
+    let folder = tempfile::tempdir().unwrap();
+    Connection::open(file(folder.path()))
+        .unwrap()
+        .execute_batch(include_str!("fixtures/version1.sql"))
+        .unwrap();
+    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Older { found: 1, known: 2, .. })));
+    let (landing, writer) = Landing::open(folder.path(), CAPACITY).unwrap();
+    assert_eq!(writer.line_end(), 0);
+    let known = landing.arrive(arrival(1, 0, None)).await.unwrap();
+    let ranges: Vec<_> = known[0].landed.iter().map(|(from, to)| (from.0, to.0)).collect();
+    assert_eq!(ranges, [(1, 3)]);
+    assert_eq!(landing.expire(3).await.unwrap(), Expired { batches: 1, more: false });
+    landing.note(Note::LineEnd, 77).await;
+    drop(landing);
+    writer.join();
+    let status = Reader::open(folder.path()).unwrap().status().unwrap();
+    assert_eq!((status.batches, status.rows, status.lost_rows, status.devices), (2, 6, 4, 1));
+    assert_eq!((status.expired_batches, status.expired_rows), (1, 3));
+    let (_landing, writer) = Landing::open(folder.path(), CAPACITY).unwrap();
+    assert_eq!(writer.line_end(), 77);
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -16,20 +16,25 @@ use wire::ranges::RangeSet;
 
 use super::devices::Devices;
 use super::{
-    Answer, Arrival, ArrivalError, Known, Landed, LandingError, Outcome, Receipt, ReplyTo, Request,
-    StreamKey, file, schema,
+    Answer, Arrival, ArrivalError, Expired, Known, Landed, LandingError, Note, Outcome, Receipt, ReplyTo,
+    Request, StreamKey, file, schema,
 };
 
 /// Most requests in one commit, so that none waits for too many others.
 const MAX_GROUP: usize = 512;
 /// Most payload bytes in one commit, but for one batch.
 const MAX_GROUP_BYTES: usize = 8 << 20;
+/// Most batches deleted with one commit.
+const EXPIRY_GROUP: u32 = 256;
+/// Batches looked at to find out which of a receipt's numbers have landed all the same.
+const MAX_OVERLAP: i64 = 10_000;
 /// A connected gateway's `last_seen` is written this often at most, in nanoseconds.
 const SEEN_EVERY: i64 = 10_000_000_000;
 
 /// The running writer.
 pub struct Writer {
     thread: JoinHandle<()>,
+    line_end: i64,
     /// Held as long as the database is in use.
     _lock: File,
 }
@@ -46,11 +51,22 @@ impl Writer {
         let connection = schema::open(&path)?;
         let ledger =
             Ledger::load(&connection, max_devices).map_err(|error| LandingError::storage(&path, error))?;
+        let line_end =
+            Note::LineEnd.read(&connection).map_err(|error| LandingError::storage(&path, error))?;
         let thread = std::thread::Builder::new()
             .name("landing".to_owned())
-            .spawn(move || Thread { connection, ledger }.run(queue))
+            .spawn({
+                let path = path.clone();
+                move || Thread { connection, ledger, path }.run(queue)
+            })
             .map_err(|error| LandingError::storage(&path, error))?;
-        Ok(Self { thread, _lock: lock })
+        Ok(Self { thread, line_end, _lock: lock })
+    }
+
+    /// What was noted as [`Note::LineEnd`] before; 0 if nothing was.
+    #[must_use]
+    pub fn line_end(&self) -> i64 {
+        self.line_end
     }
 
     /// Waits until all that was queued is committed; every [`super::Landing`] and lane must be gone before.
@@ -77,6 +93,8 @@ struct Ledger {
     streams: HashMap<StreamKey, Stream>,
     keys: HashMap<(GatewayId, TenantId, StreamId), StreamKey>,
     devices: Devices,
+    /// The id of the next batch: above all there ever were, also of those that are deleted.
+    next_batch: i64,
     /// When each gateway's `last_seen` was written.
     seen: HashMap<GatewayId, i64>,
 }
@@ -88,10 +106,13 @@ struct Stream {
 
 impl Ledger {
     fn load(connection: &Connection, max_devices: u32) -> rusqlite::Result<Self> {
+        let last: i64 =
+            connection.query_row("SELECT coalesce(max(id), 0) FROM batches", [], |row| row.get(0))?;
         let mut ledger = Self {
             streams: HashMap::new(),
             keys: HashMap::new(),
             devices: Devices::new(max_devices),
+            next_batch: last.max(Note::LastBatch.read(connection)?) + 1,
             seen: HashMap::new(),
         };
         let mut statement = connection.prepare("SELECT id, gateway, tenant, stream FROM streams")?;
@@ -138,6 +159,7 @@ fn number(stored: i64) -> Sequence {
 struct Thread {
     connection: Connection,
     ledger: Ledger,
+    path: PathBuf,
 }
 
 impl Thread {
@@ -165,7 +187,9 @@ impl Thread {
         if let Err(error) = &written {
             tracing::error!(%error, "the landing could not be written");
         }
-        changes.settle(&mut self.ledger, written.map_err(|error| error.to_string()));
+        let written = written.map_err(|error| error.to_string());
+        changes.answer_expiries(&self.path, &written);
+        changes.settle(&mut self.ledger, written);
     }
 }
 
@@ -187,6 +211,7 @@ struct Changes {
     seen: HashMap<GatewayId, i64>,
     answers: HashMap<u64, (mpsc::Sender<Vec<Answer>>, Vec<Answer>)>,
     arrivals: Vec<(ArrivalReply, Result<Vec<StreamKey>, ArrivalError>)>,
+    expiries: Vec<(oneshot::Sender<Result<Expired, LandingError>>, Expired)>,
     /// Room in the queue, given back when all is written.
     room: Vec<OwnedSemaphorePermit>,
 }
@@ -250,13 +275,23 @@ fn take(
         }
         Request::Receipt(receipt, reply_to) => {
             let (from, to) = (receipt.from, receipt.to);
-            let kept = transaction.map_or(Ok(Outcome::Durable), |db| keep(db, receipt, changes));
+            let kept = transaction.map_or(Ok(Outcome::Durable), |db| keep(db, &receipt, changes));
             changes.answer(reply_to, from, to, kept)
         }
         Request::Departure(gateway, now) => {
             changes.seen.insert(gateway, now);
             Ok(())
         }
+        Request::Expiry(before, reply) => {
+            let expired = transaction.map_or(Ok(Expired::default()), |db| expire(db, ledger, before));
+            let (expired, result) = match expired {
+                Ok(expired) => (expired, Ok(())),
+                Err(error) => (Expired::default(), Err(error)),
+            };
+            changes.expiries.push((reply, expired));
+            result
+        }
+        Request::Note(note, value) => transaction.map_or(Ok(()), |db| note.write(db, value)),
     }
 }
 
@@ -346,9 +381,21 @@ fn land(
         }
     }
     db.prepare_cached(
-        "INSERT INTO batches (stream, seq, route, created, received, rows, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO batches (id, stream, seq, route, created, received, rows, payload)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?
-    .execute(params![key.0, seq.0 as i64, route.as_str(), created, received, rows, &payload[..]])?;
+    .execute(params![
+        ledger.next_batch,
+        key.0,
+        seq.0 as i64,
+        route.as_str(),
+        created,
+        received,
+        rows,
+        &payload[..]
+    ])?;
+    // Not taken back if the commit fails: gaps in the ids do no harm.
+    ledger.next_batch += 1;
     totals.numbers.insert(seq);
     totals.batches += 1;
     totals.rows += u64::from(rows);
@@ -360,20 +407,65 @@ fn land(
     Ok(Outcome::Durable)
 }
 
-fn keep(db: &Transaction<'_>, receipt: Receipt, changes: &mut Changes) -> rusqlite::Result<Outcome> {
+fn keep(db: &Transaction<'_>, receipt: &Receipt, changes: &mut Changes) -> rusqlite::Result<Outcome> {
     let Receipt { stream, from, to, rows, reason, received } = receipt;
-    // The same receipt may come again after a broken connection.
+    let range = (stream.0, from.0 as i64, to.0 as i64);
+    // The same receipt may come again after a broken connection, and one that has grown replaces what it holds.
     let known = db
         .prepare_cached("SELECT 1 FROM losses WHERE stream = ?1 AND first = ?2 AND last = ?3")?
-        .exists(params![stream.0, from.0 as i64, to.0 as i64])?;
+        .exists(range)?;
     if !known {
+        db.prepare_cached("DELETE FROM losses WHERE stream = ?1 AND first BETWEEN ?2 AND ?3 AND last <= ?3")?
+            .execute(range)?;
+        // A batch that landed but whose acknowledgement did not arrive before the gateway gave it up is not lost.
+        let landed: i64 = db
+            .prepare_cached(
+                "SELECT coalesce(sum(rows), 0) FROM (
+                     SELECT rows FROM batches WHERE stream = ?1 AND seq BETWEEN ?2 AND ?3 LIMIT ?4)",
+            )?
+            .query_row((range.0, range.1, range.2, MAX_OVERLAP), |row| row.get(0))?;
+        let lost = (*rows as i64).saturating_sub(landed).max(0);
         db.prepare_cached(
             "INSERT INTO losses (stream, first, last, rows, reason, received) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![stream.0, from.0 as i64, to.0 as i64, rows as i64, reason, received])?;
+        .execute(params![range.0, range.1, range.2, lost, reason, received])?;
     }
-    changes.landed.entry(stream).or_default().numbers.insert_range(from, to);
+    changes.landed.entry(*stream).or_default().numbers.insert_range(*from, *to);
     Ok(Outcome::Durable)
+}
+
+/// Deletes the oldest batches, as far as they arrived before a time. Their numbers stay landed.
+fn expire(db: &Transaction<'_>, ledger: &Ledger, before: i64) -> rusqlite::Result<Expired> {
+    let mut streams: HashMap<i64, (i64, i64)> = HashMap::new();
+    let (mut last, mut batches) = (0, 0);
+    {
+        let mut statement =
+            db.prepare_cached("SELECT id, stream, rows, received FROM batches ORDER BY id LIMIT ?1")?;
+        let mut rows = statement.query([EXPIRY_GROUP])?;
+        while let Some(row) = rows.next()? {
+            if row.get::<_, i64>(3)? >= before {
+                break;
+            }
+            last = row.get(0)?;
+            batches += 1;
+            let totals = streams.entry(row.get(1)?).or_default();
+            totals.0 += 1;
+            totals.1 += row.get::<_, i64>(2)?;
+        }
+    }
+    if batches == 0 {
+        return Ok(Expired::default());
+    }
+    db.prepare_cached("DELETE FROM batches WHERE id <= ?1")?.execute([last])?;
+    for (stream, (batches, rows)) in streams {
+        db.prepare_cached(
+            "UPDATE streams SET expired_batches = expired_batches + ?2, expired_rows = expired_rows + ?3
+             WHERE id = ?1",
+        )?
+        .execute((stream, batches, rows))?;
+    }
+    Note::LastBatch.write(db, ledger.next_batch - 1)?;
+    Ok(Expired { batches, more: batches == u64::from(EXPIRY_GROUP) })
 }
 
 /// Writes what changed in ranges, totals and sightings.
@@ -424,6 +516,16 @@ impl Changes {
         let (_, waiting) = self.answers.entry(connection).or_insert_with(|| (answers, Vec::new()));
         waiting.push(Answer { tenant, from, to, outcome });
         result
+    }
+
+    fn answer_expiries(&mut self, path: &Path, written: &Result<(), String>) {
+        for (reply, expired) in self.expiries.drain(..) {
+            let answer = match written {
+                Ok(()) => Ok(expired),
+                Err(cause) => Err(LandingError::storage(path, cause)),
+            };
+            let _ = reply.send(answer);
+        }
     }
 
     /// Takes the changes over into the ledger, or drops them, and answers everybody.

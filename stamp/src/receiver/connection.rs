@@ -42,12 +42,16 @@ const CROWDED: (f64, f64) = (0.75, 0.25);
 const READ_BYTES: usize = 64 << 10;
 /// What a batch may cost to decode: a payload's largest size, and room for its rows as columns.
 const LIMITS: codec::Limits = codec::Limits { frames: 4_096, rows: 1 << 18, bytes: 64 << 20 };
-/// After storage has failed: time for an operator, or for a full disk to be noticed.
+/// What we say is read by the other end within this time.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
+/// After storage has failed: time for an operator, or for a full disk to be noticed. Gateways come back from then on, each
+/// in its slot.
 const RETURN_AFTER_STORAGE: Duration = Duration::from_secs(30);
-/// A gateway for which there is no capacity asks again after this time.
+/// A gateway for which there is no capacity asks again after this time, and up to half as much more.
 const RETRY_FULL: Duration = Duration::from_secs(300);
-/// A stamp that shuts down is expected back not before this; gateways come back spread over as much again.
+/// A stamp that shuts down is expected back not before this; from then on gateways come back, each in its slot.
 const RETURN_AFTER_SHUTDOWN: Duration = Duration::from_secs(1);
+const UNWRITABLE: &str = "the landing cannot be written";
 /// Devices of one tenant that a connection remembers as landed; beyond, it forgets them all and asks the landing again.
 const MAX_REMEMBERED_DEVICES: usize = 100_000;
 
@@ -60,6 +64,8 @@ pub(super) enum ConnectionError {
     Landing(#[from] LandingError),
     #[error("no hello within {} s", HELLO_WITHIN.as_secs())]
     NoHello,
+    #[error("the gateway reads nothing for {} s", WRITTEN_WITHIN.as_secs())]
+    Unread,
 }
 
 /// Who is at the other end.
@@ -68,6 +74,8 @@ pub(super) struct Peer {
     /// The Common Name of its certificate.
     pub(super) name: String,
     pub(super) address: SocketAddr,
+    /// "quic" or "tcp", for logs.
+    pub(super) transport: &'static str,
 }
 
 /// A connection on which no hello was heard yet.
@@ -163,10 +171,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     }
 
     async fn flush(&mut self) -> Result<(), ConnectionError> {
-        while let Some(mut bytes) = self.session.poll_transmit() {
-            self.writer.write_all_buf(&mut bytes).await?;
-        }
-        Ok(self.writer.flush().await?)
+        let written = async {
+            while let Some(mut bytes) = self.session.poll_transmit() {
+                self.writer.write_all_buf(&mut bytes).await?;
+            }
+            self.writer.flush().await
+        };
+        Ok(timeout(WRITTEN_WITHIN, written).await.map_err(|_| ConnectionError::Unread)??)
     }
 
     async fn admit(&mut self, hello: Hello) -> Result<Open, (Declined, Option<Duration>)> {
@@ -175,12 +186,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         if *stopping.borrow() {
             let declined =
                 Declined { reason: RefusalReason::ShuttingDown, text: "the stamp goes down".to_owned() };
-            return Err((declined, Some(return_after_shutdown(&self.peer.name))));
+            return Err((declined, Some(receiver.door.slot(&hello.gateway, RETURN_AFTER_SHUTDOWN))));
         }
         let mut roster = receiver.roster.clone();
         let served = Arc::clone(&roster.borrow_and_update());
         let allowed =
             admission::decide(&hello, &self.peer.name, &served).map_err(|declined| (declined, None))?;
+        receiver.door.enter(&hello.gateway).map_err(|slot| {
+            let text = "more gateways come at once than this stamp admits".to_owned();
+            (Declined { reason: RefusalReason::Throttled, text }, Some(slot))
+        })?;
         let connection = receiver.next_connection();
         let place =
             receiver.presence.claim(&hello.gateway, hello.installation, connection).map_err(|other| {
@@ -196,12 +211,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
             streams: allowed.streams(&hello).cloned().collect(),
             now: now(),
         };
-        let known = receiver.landing.arrive(arrival).await.map_err(decline)?;
+        let known = receiver.landing.arrive(arrival).await.map_err(|error| self.decline(&hello, error))?;
         let (lane, answers) = receiver.landing.lane(connection, hello.gateway.clone());
         let tenants = self.welcome(&hello, &allowed, known);
         info!(
-            gateway = %hello.gateway, address = %self.peer.address, installation = %hello.installation,
-            software = hello.software, tenants = tenants.iter().flatten().count(), "gateway connected"
+            gateway = %hello.gateway, address = %self.peer.address, transport = self.peer.transport,
+            installation = %hello.installation, software = hello.software, tenants = tenants.iter().flatten().count(), "gateway connected"
         );
         let entry = allowed.entry;
         Ok(Open { hello, entry, tenants, lane, answers, pending: 0, slow: false, place, roster, stopping })
@@ -233,6 +248,23 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         }
         self.session.welcome(answers);
         tenants
+    }
+
+    fn decline(&self, hello: &Hello, error: ArrivalError) -> (Declined, Option<Duration>) {
+        let door = &self.receiver.door;
+        let (reason, retry_after) = match &error {
+            ArrivalError::IdentityInUse { free_in, .. } => (RefusalReason::IdentityInUse, *free_in),
+            ArrivalError::Full(_) => (RefusalReason::Full, RETRY_FULL + door.spread(RETRY_FULL / 2)),
+            ArrivalError::Storage(_) => {
+                (RefusalReason::Storage, door.slot(&hello.gateway, RETURN_AFTER_STORAGE))
+            }
+        };
+        let text = match &error {
+            // What SQLite says is for the operator's log, not for the gateway.
+            ArrivalError::Storage(_) => UNWRITABLE.to_owned(),
+            other => other.to_string(),
+        };
+        (Declined { reason, text }, Some(retry_after))
     }
 
     async fn exchange(&mut self, mut open: Open) -> Result<(), ConnectionError> {
@@ -277,7 +309,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                     }
                 }
                 () = stops(&mut open.stopping) => {
-                    let after = return_after_shutdown(&self.peer.name);
+                    let after = self.receiver.door.slot(&open.hello.gateway, RETURN_AFTER_SHUTDOWN);
                     let close = (CloseReason::ShuttingDown, "the stamp goes down", Some(after));
                     return self.drain(open, Some(close)).await;
                 }
@@ -285,14 +317,17 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         }
     }
 
-    fn pace(&mut self, open: &mut Open) {
+    /// Tells the gateway to go slowly, or as before; `true` if there was anything to tell.
+    fn pace(&mut self, open: &mut Open) -> bool {
         let crowding = open.lane.crowding();
         let slow = crowding > if open.slow { CROWDED.1 } else { CROWDED.0 };
-        if slow != open.slow {
+        let changed = slow != open.slow;
+        if changed {
             debug!(gateway = %open.hello.gateway, slow, "pace");
             open.slow = slow;
             self.session.pace(None, if slow { SLOW_WINDOW } else { WINDOW });
         }
+        changed
     }
 
     /// Waits for what the landing still has of this session, acknowledges it, and closes.
@@ -319,7 +354,13 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     async fn take_events(&mut self, open: &mut Open) -> Result<(), ConnectionError> {
         while let Some(event) = self.session.poll_event() {
             match event {
-                Event::Batch(batch) => self.land(open, batch).await?,
+                Event::Batch(batch) => {
+                    // Before it waits for room in the landing's queue, and cannot say anything.
+                    if self.pace(open) {
+                        self.flush().await?;
+                    }
+                    self.land(open, batch).await?;
+                }
                 Event::Loss(loss) => keep(open, loss).await?,
                 Event::Closed(Closed::Bye(text)) => debug!(gateway = %open.hello.gateway, text, "bye"),
                 Event::Closed(Closed::Protocol(error)) => {
@@ -368,11 +409,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                     self.session.refuse_batch(index, from, reason, &text);
                 }
                 Outcome::Failed(_) => {
-                    self.session.close(
-                        CloseReason::Storage,
-                        "the landing cannot be written",
-                        Some(RETURN_AFTER_STORAGE),
-                    );
+                    if !self.session.is_closed() {
+                        let after = self.receiver.door.slot(&open.hello.gateway, RETURN_AFTER_STORAGE);
+                        self.session.close(CloseReason::Storage, UNWRITABLE, Some(after));
+                    }
                 }
             }
         }
@@ -403,26 +443,4 @@ fn check(payload: &[u8], rows: u32, known: &HashSet<Box<str>>) -> Result<Vec<Str
     }
     let devices = frames.into_iter().flat_map(|frame| frame.devices);
     Ok(devices.filter(|device| !known.contains(device.as_str())).collect())
-}
-
-fn decline(error: ArrivalError) -> (Declined, Option<Duration>) {
-    let (reason, retry_after) = match &error {
-        ArrivalError::IdentityInUse { free_in, .. } => (RefusalReason::IdentityInUse, *free_in),
-        ArrivalError::Full(_) => (RefusalReason::Full, RETRY_FULL),
-        ArrivalError::Storage(_) => (RefusalReason::Storage, RETURN_AFTER_STORAGE),
-    };
-    let text = match &error {
-        // What SQLite says is for the operator's log, not for the gateway.
-        ArrivalError::Storage(_) => "the landing cannot be written".to_owned(),
-        other => other.to_string(),
-    };
-    (Declined { reason, text }, Some(retry_after))
-}
-
-/// A slot of its own for each gateway, so that they do not all come back at once.
-fn return_after_shutdown(gateway: &str) -> Duration {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    gateway.hash(&mut hasher);
-    RETURN_AFTER_SHUTDOWN + RETURN_AFTER_SHUTDOWN.mul_f64((hasher.finish() % 1_000) as f64 / 1_000.0)
 }

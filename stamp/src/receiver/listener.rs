@@ -4,50 +4,24 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::Receiver;
 use super::connection::{Greeting, Peer};
+use super::connections::Connections;
+use super::{CLOSED_WITHIN, HANDSHAKE_WITHIN, ListenError, MAX_CONNECTIONS, Receiver};
 use crate::identity::common_name;
 
-/// Gateways connected at once; one more is refused until another has gone. Each costs about 150 KiB.
-const MAX_CONNECTIONS: usize = 4_096;
 /// A silent gateway is taken for gone after this time; its own keep-alive is more frequent.
 const IDLE_MS: u32 = 30_000;
 /// Unread bytes of one connection: above the session's window, so that QUIC never limits below it.
 const RECEIVE_WINDOW: u32 = 8 << 20;
-/// Handshake, and then the gateway's stream, are there within this time.
-const STREAM_WITHIN: Duration = Duration::from_secs(10);
-/// After the session's end the gateway has read our last words, and closes, within this time.
-const CLOSED_WITHIN: Duration = Duration::from_secs(3);
-/// At the end all connections are given this time.
-const STOPPED_WITHIN: Duration = Duration::from_secs(10);
-
-/// Why nothing can be received.
-#[derive(Debug, thiserror::Error)]
-pub enum ListenError {
-    /// The address cannot be bound.
-    #[error("stamp.listen: cannot receive on {address} (UDP): {cause}")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        cause: std::io::Error,
-    },
-    /// TLS is not fit for QUIC.
-    #[error("TLS is not fit for QUIC: {0}")]
-    Tls(String),
-}
-
-/// A bound address that takes connections.
+/// A bound UDP port that takes connections.
 pub struct Listener {
     endpoint: Endpoint,
 }
@@ -61,8 +35,7 @@ impl Listener {
         let tls = QuicServerConfig::try_from(tls).map_err(|error| ListenError::Tls(error.to_string()))?;
         let mut config = ServerConfig::with_crypto(Arc::new(tls));
         config.transport_config(Arc::new(transport()));
-        let endpoint =
-            Endpoint::server(config, address).map_err(|cause| ListenError::Bind { address, cause })?;
+        let endpoint = Endpoint::server(config, address).map_err(|cause| unbound(address, cause))?;
         Ok(Self { endpoint })
     }
 
@@ -72,37 +45,29 @@ impl Listener {
     /// [`ListenError::Bind`] if the system does not tell.
     pub fn address(&self) -> Result<SocketAddr, ListenError> {
         let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
-        self.endpoint.local_addr().map_err(|cause| ListenError::Bind { address: unspecified, cause })
+        self.endpoint.local_addr().map_err(|cause| unbound(unspecified, cause))
     }
 
     /// Serves connections until `stopping` becomes true, then ends them in good order.
     pub async fn serve(self, receiver: Arc<Receiver>, mut stopping: watch::Receiver<bool>) {
-        let mut connections = JoinSet::new();
+        let mut connections = Connections::default();
         loop {
             tokio::select! {
                 _ = stopping.wait_for(|stopping| *stopping) => break,
-                incoming = self.endpoint.accept() => match incoming {
-                    Some(incoming) if connections.len() >= MAX_CONNECTIONS => {
+                incoming = self.endpoint.accept() => match (incoming, receiver.room()) {
+                    (Some(incoming), Some(room)) => {
+                        connections.add(accept(Arc::clone(&receiver), incoming, room));
+                    }
+                    (Some(incoming), None) => {
                         warn!(address = %incoming.remote_address(), limit = MAX_CONNECTIONS, "too many connections");
                         incoming.refuse();
                     }
-                    Some(incoming) => {
-                        connections.spawn(accept(Arc::clone(&receiver), incoming));
-                    }
-                    None => break,
+                    (None, _) => break,
                 },
-                Some(ended) = connections.join_next() => report(ended),
+                () = connections.ended() => {}
             }
         }
-        let all = async {
-            while let Some(ended) = connections.join_next().await {
-                report(ended);
-            }
-        };
-        if timeout(STOPPED_WITHIN, all).await.is_err() {
-            warn!("some connections did not end in time and are cut");
-        }
-        connections.shutdown().await;
+        connections.end().await;
         self.endpoint.close(VarInt::from_u32(0), b"");
         self.endpoint.wait_idle().await;
     }
@@ -120,17 +85,13 @@ fn transport() -> TransportConfig {
     transport
 }
 
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "a connection's task has panicked");
-    }
+fn unbound(address: SocketAddr, cause: std::io::Error) -> ListenError {
+    ListenError::Bind { key: "listen", address, protocol: "UDP", cause }
 }
 
-async fn accept(receiver: Arc<Receiver>, incoming: Incoming) {
+async fn accept(receiver: Arc<Receiver>, incoming: Incoming, _room: OwnedSemaphorePermit) {
     let address = incoming.remote_address();
-    let connection = match timeout(STREAM_WITHIN, incoming).await {
+    let connection = match timeout(HANDSHAKE_WITHIN, incoming).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return info!(%address, %error, "handshake failed"),
         Err(_) => return info!(%address, "handshake takes too long"),
@@ -142,12 +103,12 @@ async fn accept(receiver: Arc<Receiver>, incoming: Incoming) {
         warn!(%address, "the certificate has no Common Name");
         return connection.close(VarInt::from_u32(1), b"certificate without a Common Name");
     };
-    let (writer, reader) = match timeout(STREAM_WITHIN, connection.accept_bi()).await {
+    let (writer, reader) = match timeout(HANDSHAKE_WITHIN, connection.accept_bi()).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return debug!(%address, %error, "no stream"),
         Err(_) => return connection.close(VarInt::from_u32(1), b"no stream"),
     };
-    let greeting = Greeting { receiver, peer: Peer { name, address }, reader, writer };
+    let greeting = Greeting { receiver, peer: Peer { name, address, transport: "quic" }, reader, writer };
     if let Err(error) = greeting.serve().await {
         debug!(%address, %error, "session ended");
     }

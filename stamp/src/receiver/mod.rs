@@ -1,24 +1,59 @@
 //! The receiver: lets gateways in and takes their batches to the landing.
 //!
-//! [`listener`] accepts connections and knows who is at their other end; [`admission`] decides who may send what;
-//! [`presence`] keeps two installations from using one identity; [`connection`] drives one session. Does not make
-//! anything durable itself, and acknowledges only what the landing has answered.
+//! [`listener`] (QUIC) and [`tcp`] accept connections and know who is at their other end; [`door`] bounds how many come
+//! in per second; [`admission`] decides who may send what; [`presence`] keeps two installations from using one identity;
+//! [`connection`] drives one session, whatever carries it. Does not make anything durable itself, and acknowledges only
+//! what the landing has answered.
 
 pub mod admission;
 mod connection;
+mod connections;
+mod door;
 pub mod listener;
 mod presence;
+pub mod tcp;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use wire::ids::StampId;
 
+use crate::config::Config;
 use crate::landing::Landing;
 use crate::roster::Roster;
+use door::Door;
 use presence::Presence;
+
+/// Gateways connected at once, by whichever transport; one more is refused until another has gone. Each costs about
+/// 150 KiB.
+const MAX_CONNECTIONS: usize = 4_096;
+/// Handshake, and then the gateway's stream, are there within this time.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// After the session's end the gateway has read our last words, and closes, within this time.
+const CLOSED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Why nothing can be received.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address cannot be bound.
+    #[error("stamp.{key}: cannot receive on {address} ({protocol}): {cause}")]
+    Bind {
+        /// The configuration's key.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// UDP or TCP.
+        protocol: &'static str,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// TLS is not fit for QUIC.
+    #[error("TLS is not fit for QUIC: {0}")]
+    Tls(String),
+}
 
 /// What all connections share.
 pub struct Receiver {
@@ -28,21 +63,45 @@ pub struct Receiver {
     roster: watch::Receiver<Arc<Roster>>,
     stopping: watch::Receiver<bool>,
     presence: Arc<Presence>,
+    door: Door,
+    room: Arc<Semaphore>,
     connections: AtomicU64,
 }
 
 impl Receiver {
-    /// A receiver that follows the roster, and ends its sessions when `stopping` becomes true.
+    /// A receiver that follows the roster, and ends its sessions when `stopping` becomes true. `line_end` is what
+    /// [`Self::line_end`] said before a restart, or 0.
     #[must_use]
     pub fn new(
-        stamp: StampId,
-        identity_hold: Duration,
+        config: &Config,
         landing: Landing,
+        line_end: i64,
         roster: watch::Receiver<Arc<Roster>>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let presence = Arc::new(Presence::default());
-        Self { stamp, identity_hold, landing, roster, stopping, presence, connections: AtomicU64::new(1) }
+        let now = now();
+        Self {
+            stamp: config.id.clone(),
+            identity_hold: config.identity_hold,
+            landing,
+            roster,
+            stopping,
+            presence: Arc::new(Presence::default()),
+            door: Door::new(config.admit_per_second.get(), now, line_end, now as u64),
+            room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            connections: AtomicU64::new(1),
+        }
+    }
+
+    /// Where the line of those who were sent away ends: nanoseconds since 1970 UTC, to be kept over a restart.
+    #[must_use]
+    pub fn line_end(&self) -> i64 {
+        self.door.line_end()
+    }
+
+    /// A place for one more connection.
+    fn room(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.room).try_acquire_owned().ok()
     }
 
     fn next_connection(&self) -> u64 {
@@ -51,6 +110,6 @@ impl Receiver {
 }
 
 /// The wall clock: nanoseconds since 1970 UTC.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
 }

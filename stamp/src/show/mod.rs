@@ -11,6 +11,7 @@ pub mod select;
 pub mod time;
 
 use std::io::Write;
+use std::time::Duration;
 
 use crate::landing::{Batch, LandingError, Reader, Status};
 use rows::RowError;
@@ -127,6 +128,21 @@ pub fn status(status: &Status, now: i64, out: &mut dyn Write) -> std::io::Result
         status.devices,
         status.lost_rows,
         status.bytes as f64 / 1_048_576.0
+    )?;
+    let kept = match status.keep_ns {
+        Some(keep) => format!("kept for {}", backoff::duration::format(Duration::from_nanos(keep))),
+        None => "kept for ever".to_owned(),
+    };
+    let oldest = status
+        .oldest_received_ns
+        .map_or("none is there".to_owned(), |oldest| format!("the oldest is of {}", time::rfc3339(oldest)));
+    let disk = status.disk_free_bytes.map_or(String::new(), |free| {
+        format!(", {:.1} GiB free on its disk", free as f64 / (1 << 30) as f64)
+    });
+    writeln!(
+        out,
+        "{kept}: {} rows in {} batches were deleted by age, {oldest}{disk}",
+        status.expired_rows, status.expired_batches
     )?;
     for gateway in &status.gateways {
         let ago = (now - gateway.last_seen_ns) / 1_000_000_000;

@@ -182,9 +182,14 @@ fn check_says_everything_that_is_wrong() {
     assert!(said.contains("roster.toml:2: ") && said.contains("gateway id must not contain"), "{said}");
     assert!(said.contains("stamp.identity.key") && said.contains("stamp.key"), "{said}");
     let text = std::fs::read_to_string(site.config()).unwrap();
-    std::fs::write(site.config(), text.replace("max_devices", "max_device")).unwrap();
+    let text = text.replace("max_devices", "max_device").replace("id = \"eu-1\"", "id = \"EU 1\"");
+    std::fs::write(site.config(), text).unwrap();
     let said = String::from_utf8(site.run(&["check"]).stderr).unwrap();
     assert!(said.contains("stamp.toml:7: ") && said.contains("unknown field `max_device`"), "{said}");
+    // All of it, and also what the other files have, as far as these are known.
+    assert!(said.contains("stamp.toml:2: ") && said.contains("stamp id must not contain"), "{said}");
+    assert!(said.contains("missing field `max_devices`"), "{said}");
+    assert!(said.contains("roster.toml:2: ") && said.contains("stamp.identity.key"), "{said}");
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! A gateway: quinn and `wire`'s session, and nothing else.
 
+use std::io;
 use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use wire::codec::Encoder;
 use wire::frame::{Column, Frame, Texts, Values};
@@ -17,19 +19,37 @@ use crate::site::{Identity, PATIENCE, Site};
 pub(crate) const ACME: TenantIndex = TenantIndex(0);
 pub(crate) const UMBRA: TenantIndex = TenantIndex(1);
 
-/// One stream to a stamp.
-pub(crate) struct Stream {
-    _connection: quinn::Connection,
-    pub(crate) send: quinn::SendStream,
-    pub(crate) receive: quinn::RecvStream,
-    _endpoint: quinn::Endpoint,
+/// What carries a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Quic,
+    Tcp,
 }
 
-/// Connects with a certificate, or without one.
-pub(crate) async fn connect(
-    site: &Site,
-    identity: Option<&Identity>,
-) -> Result<Stream, quinn::ConnectionError> {
+/// One stream in each direction to a stamp.
+pub(crate) struct Stream {
+    pub(crate) send: Box<dyn AsyncWrite + Unpin + Send>,
+    pub(crate) receive: Box<dyn AsyncRead + Unpin + Send>,
+    /// What must live as long.
+    _connection: Option<(quinn::Connection, quinn::Endpoint)>,
+}
+
+impl Stream {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.send.write_all(bytes).await?;
+        self.send.flush().await
+    }
+
+    /// All that comes until the other end closes.
+    pub(crate) async fn rest(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        timeout(PATIENCE, self.receive.read_to_end(&mut bytes)).await.expect("an end in time")?;
+        Ok(bytes)
+    }
+}
+
+/// The client's side of TLS, with a certificate or without one.
+pub(crate) fn tls(site: &Site, identity: Option<&Identity>) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(site.authority.pem().as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -42,11 +62,32 @@ pub(crate) async fn connect(
         None => builder.with_no_client_auth(),
     };
     tls.alpn_protocols = vec![wire::message::ALPN.to_vec()];
+    tls
+}
+
+/// Connects by QUIC, with a certificate or without one.
+pub(crate) async fn connect(site: &Site, identity: Option<&Identity>) -> io::Result<Stream> {
+    connect_by(Transport::Quic, site, tls(site, identity)).await
+}
+
+pub(crate) async fn connect_by(
+    transport: Transport,
+    site: &Site,
+    tls: rustls::ClientConfig,
+) -> io::Result<Stream> {
+    if transport == Transport::Tcp {
+        let stream = tokio::net::TcpStream::connect(site.address).await?;
+        let name = "localhost".try_into().unwrap();
+        let stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, stream).await?;
+        let (receive, send) = tokio::io::split(stream);
+        return Ok(Stream { send: Box::new(send), receive: Box::new(receive), _connection: None });
+    }
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let connection = endpoint.connect_with(config, site.address, "localhost").unwrap().await?;
     let (send, receive) = connection.open_bi().await?;
-    Ok(Stream { _connection: connection, send, receive, _endpoint: endpoint })
+    let _connection = Some((connection, endpoint));
+    Ok(Stream { send: Box::new(send), receive: Box::new(receive), _connection })
 }
 
 /// A gateway in a session.
@@ -89,14 +130,24 @@ impl Making<'_> {
     }
 
     pub(crate) async fn connect_as(&self, site: &Site, identity: &Identity) -> Gateway {
-        let stream = timeout(PATIENCE, connect(site, Some(identity))).await.unwrap().unwrap();
+        self.begin(Transport::Quic, site, identity).await
+    }
+
+    async fn begin(&self, transport: Transport, site: &Site, identity: &Identity) -> Gateway {
+        let tls = tls(site, Some(identity));
+        let stream = timeout(PATIENCE, connect_by(transport, site, tls)).await.unwrap().unwrap();
         let landed = vec![wire::ranges::RangeSet::new(); self.tenants.len()];
         Gateway { stream, session: self.session(), landed }
     }
 
     /// Connects, and is welcomed with all its tenants.
     pub(crate) async fn welcomed(&self, site: &Site) -> Gateway {
-        let mut gateway = self.connect(site).await;
+        self.welcomed_by(Transport::Quic, site).await
+    }
+
+    /// The same, by this transport.
+    pub(crate) async fn welcomed_by(&self, transport: Transport, site: &Site) -> Gateway {
+        let mut gateway = self.begin(transport, site, &site.authority.issue(self.name)).await;
         assert!(matches!(gateway.next().await, Event::Welcomed { .. }));
         for _ in self.tenants {
             let event = gateway.next().await;
@@ -124,10 +175,11 @@ impl Gateway {
                 return Some(event);
             }
             while let Some(bytes) = self.session.poll_transmit() {
-                self.stream.send.write_all(&bytes).await.ok()?;
+                self.stream.write(&bytes).await.ok()?;
             }
-            let chunk = self.stream.receive.read_chunk(usize::MAX, true).await.ok()??;
-            self.session.receive(&chunk.bytes);
+            let mut chunk = vec![0; 64 << 10];
+            let count = self.stream.receive.read(&mut chunk).await.ok().filter(|count| *count > 0)?;
+            self.session.receive(&chunk[..count]);
         }
     }
 
@@ -161,10 +213,10 @@ impl Gateway {
     pub(crate) async fn bye(mut self) {
         self.session.bye("test is over");
         while let Some(bytes) = self.session.poll_transmit() {
-            self.stream.send.write_all(&bytes).await.unwrap();
+            self.stream.write(&bytes).await.unwrap();
         }
-        self.stream.send.finish().unwrap();
-        let _ = timeout(PATIENCE, self.stream.receive.read_to_end(1 << 20)).await;
+        self.stream.send.shutdown().await.unwrap();
+        let _ = self.stream.rest().await;
     }
 }
 

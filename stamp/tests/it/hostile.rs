@@ -1,6 +1,7 @@
 //! What no honest gateway sends.
 
 use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::ids::{RouteName, Sequence};
 use wire::message::{
     Batch, BatchRefusal, CloseReason, Decoder, MAX_MESSAGE_BYTES, Message, PREAMBLE, RefusalReason,
@@ -8,11 +9,11 @@ use wire::message::{
 };
 use wire::session::gateway::{Closed, Event};
 
-use crate::gateway::{ACME, Gateway, PLANT7, Stream, batch, connect, frame};
+use crate::gateway::{ACME, Gateway, PLANT7, Stream, Transport, batch, connect_by, frame, tls};
 use crate::site::Site;
 
 async fn answers(stream: &mut Stream) -> Vec<ToGateway> {
-    let bytes = stream.receive.read_to_end(1 << 20).await.unwrap();
+    let bytes = stream.rest().await.unwrap();
     let mut decoder = Decoder::default();
     decoder.feed(&bytes);
     let mut messages = Vec::new();
@@ -23,10 +24,11 @@ async fn answers(stream: &mut Stream) -> Vec<ToGateway> {
 }
 
 /// Writes raw bytes as the first thing.
-async fn say(site: &Site, bytes: &[u8]) -> Vec<ToGateway> {
-    let mut stream = connect(site, Some(&site.authority.issue("plant7"))).await.unwrap();
-    stream.send.write_all(bytes).await.unwrap();
-    let _ = stream.send.finish();
+async fn say(transport: Transport, site: &Site, bytes: &[u8]) -> Vec<ToGateway> {
+    let tls = tls(site, Some(&site.authority.issue("plant7")));
+    let mut stream = connect_by(transport, site, tls).await.unwrap();
+    stream.write(bytes).await.unwrap();
+    let _ = stream.send.shutdown().await;
     answers(&mut stream).await
 }
 
@@ -45,7 +47,7 @@ async fn works(site: &Site) {
 async fn garbage_other_protocols_and_other_versions_are_answered_and_change_nothing() {
     let site = Site::new();
     let _stamp = site.start();
-    for (bytes, reason) in [
+    let first_words = [
         (&b"GET / HTTP/1.1\r\nHost: stamp\r\n\r\n"[..], RefusalReason::Malformed),
         (b"SLUICE\x02\n", RefusalReason::Malformed),
         (b"SLUICE\x01\n\xff\xff\xff\xff\x01", RefusalReason::Malformed),
@@ -53,22 +55,25 @@ async fn garbage_other_protocols_and_other_versions_are_answered_and_change_noth
         (b"SLUICE\x01\n\x05\x00\x00\x00\x01\x02\x02\x03\x00", RefusalReason::Version),
         // Cut off in the middle of a hello.
         (b"SLUICE\x01\n\x50\x00\x00\x00\x01\x01\x01", RefusalReason::Malformed),
-    ] {
-        match &say(&site, bytes).await[..] {
-            [ToGateway::Refused(refused)] => {
-                assert_eq!(refused.reason, reason, "{bytes:?}: {}", refused.text)
+    ];
+    for transport in [Transport::Quic, Transport::Tcp] {
+        for (bytes, reason) in first_words {
+            match &say(transport, &site, bytes).await[..] {
+                [ToGateway::Refused(refused)] => {
+                    assert_eq!(refused.reason, reason, "{transport:?} {bytes:?}: {}", refused.text)
+                }
+                other => panic!("{transport:?} {bytes:?}: {other:?}"),
             }
-            other => panic!("{bytes:?}: {other:?}"),
         }
+        assert!(say(transport, &site, b"").await.is_empty());
     }
-    assert!(say(&site, b"").await.is_empty());
     works(&site).await;
 }
 
 /// Sends raw bytes in an open session and returns how the stamp ended it.
 async fn breach(site: &Site, bytes: &[u8]) -> wire::message::Close {
     let mut gateway = PLANT7.welcomed(site).await;
-    gateway.stream.send.write_all(bytes).await.unwrap();
+    gateway.stream.write(bytes).await.unwrap();
     let closed = gateway.closed().await;
     let Closed::ByStamp(close) = closed else { panic!("{closed:?}") };
     close
@@ -131,15 +136,17 @@ async fn a_batch_of_another_tenants_is_refused() {
     assert!(matches!(gateway.next().await, Event::Admitted { .. }));
     assert!(matches!(gateway.next().await, Event::TenantRefused { .. }));
     let payload = batch(1, &[frame(&["a"], 1)]).payload;
-    gateway.stream.send.write_all(&encoded(&raw_batch(1, 1, 1, payload))).await.unwrap();
+    gateway.stream.write(&encoded(&raw_batch(1, 1, 1, payload))).await.unwrap();
     let mut decoder = Decoder::default();
     decoder.feed(&PREAMBLE);
     let refused = loop {
         if let Some(message) = decoder.next_message::<ToGateway>().unwrap() {
             break message;
         }
-        let chunk = gateway.stream.receive.read_chunk(usize::MAX, true).await.unwrap().unwrap();
-        decoder.feed(&chunk.bytes);
+        let mut chunk = vec![0; 64 << 10];
+        let count = gateway.stream.receive.read(&mut chunk).await.unwrap();
+        assert!(count > 0, "the stamp has closed");
+        decoder.feed(&chunk[..count]);
     };
     let ToGateway::BatchRefused(refused) = refused else { panic!("{refused:?}") };
     assert_eq!(refused.reason, BatchRefusal::NotAdmitted);

@@ -137,6 +137,32 @@ async fn loss_receipts_are_kept_once_and_fill_their_gap() {
 }
 
 #[tokio::test]
+async fn a_receipt_counts_only_what_has_not_landed() {
+    let site = Site::new();
+    let _stamp = site.start();
+    let mut gateway = PLANT7.welcomed(&site).await;
+    gateway.send(ACME, 3, &[rows(10, 0)]).await;
+    while gateway.landed[0].is_empty() {
+        gateway.next().await;
+    }
+    // Given up although batch 3 has landed: its acknowledgement came too late. Then the receipt grows.
+    gateway.session.send_loss(ACME, (Sequence(2), Sequence(5)), 40, "quota").unwrap();
+    while gateway.landed[0].count() < 4 {
+        gateway.next().await;
+    }
+    gateway.session.send_loss(ACME, (Sequence(2), Sequence(6)), 50, "quota").unwrap();
+    while gateway.landed[0].count() < 5 {
+        gateway.next().await;
+    }
+    // What was given up and comes nevertheless is not taken: it stays counted as lost.
+    gateway.bye().await;
+    let status: serde_json::Value = serde_json::from_str(&site.output(&["status", "--json"])).unwrap();
+    assert_eq!((status["rows"].as_u64(), status["lost_rows"].as_u64()), (Some(10), Some(40)));
+    let losses = &status["gateways"][0]["streams"][0]["losses"];
+    assert_eq!(*losses, serde_json::json!([{ "first": 2, "last": 6, "rows": 40, "reason": "quota" }]));
+}
+
+#[tokio::test]
 async fn a_new_life_of_a_store_counts_anew() {
     let site = Site::new();
     let _stamp = site.start();

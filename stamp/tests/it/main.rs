@@ -1,4 +1,4 @@
-//! The real binary, and real QUIC gateways made of `wire`'s session, against each other.
+//! The real binary, and real QUIC and TCP gateways made of `wire`'s session, against each other.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,8 +9,12 @@
 
 mod capacity;
 mod command_line;
+mod disk;
+mod door;
 mod gateway;
 mod hostile;
 mod landing;
+mod pace;
 mod roster;
 mod site;
+mod tcp;

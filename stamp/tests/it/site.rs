@@ -1,7 +1,7 @@
 //! A folder with an authority, a stamp's configuration, and the stamp's process.
 
 use std::io::Read;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -68,7 +68,7 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new();
         let stamp = authority.issue("eu-1");
-        let address = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = free_port();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         write("ca.crt", &authority.pem());
         write("stamp.crt", &stamp.certificate);
@@ -107,8 +107,26 @@ impl Site {
     }
 
     pub(crate) fn spawn(&self) -> Stamp {
+        self.spawn_by(&mut Command::new(env!("CARGO_BIN_EXE_sluice-stamp")))
+    }
+
+    /// Starts it with a data folder that is a file system of its own, of that many MiB, which goes with the process.
+    pub(crate) fn spawn_on_small_disk(&self, mib: u32) -> Stamp {
+        let data = self.path("data");
+        std::fs::create_dir(&data).unwrap();
+        let mut command = Command::new("unshare");
+        command
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+            .arg("mount -t tmpfs -o size=\"$0\" tmpfs \"$1\" && shift && exec \"$@\"")
+            .arg(format!("{mib}m"))
+            .arg(data)
+            .arg(env!("CARGO_BIN_EXE_sluice-stamp"));
+        self.spawn_by(&mut command)
+    }
+
+    fn spawn_by(&self, command: &mut Command) -> Stamp {
         let log = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_sluice-stamp"))
+        let child = command
             .args(["run", "--config"])
             .arg(self.config())
             .env("SLUICE_LOG", "debug")
@@ -145,6 +163,16 @@ impl Site {
     }
 }
 
+/// A port of the loopback that is free for both UDP and TCP.
+fn free_port() -> SocketAddr {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        if UdpSocket::bind(tcp).is_ok() {
+            return tcp;
+        }
+    }
+}
+
 /// A running stamp; killed when dropped.
 pub(crate) struct Stamp {
     child: Child,
@@ -164,6 +192,22 @@ impl Stamp {
             assert!(Instant::now() < give_up, "no {text:?} in the log:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// A path as this process sees it.
+    pub(crate) fn sees(&self, path: &std::path::Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.child.id())).join(path.strip_prefix("/").unwrap())
+    }
+
+    /// A command of the binary that sees the same file systems.
+    pub(crate) fn beside(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--user", "--mount", "--preserve-credentials", "--target"])
+            .arg(self.child.id().to_string())
+            .arg(env!("CARGO_BIN_EXE_sluice-stamp"))
+            .args(arguments);
+        command
     }
 
     pub(crate) fn signal(&self, signal: i32) {

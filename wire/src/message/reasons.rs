@@ -55,6 +55,8 @@ reason! {
         Malformed = 8, "malformed";
         /// The stamp cannot read or write its own data.
         Storage = 9, "storage";
+        /// More gateways come at once than the stamp admits per second: each is told its moment to come back.
+        Throttled = 10, "throttled";
     }
 }
 
@@ -96,7 +98,12 @@ impl RefusalReason {
             | Self::Version
             | Self::IdentityMismatch
             | Self::Malformed => true,
-            Self::IdentityInUse | Self::Full | Self::ShuttingDown | Self::Storage | Self::Unknown(_) => false,
+            Self::IdentityInUse
+            | Self::Full
+            | Self::ShuttingDown
+            | Self::Storage
+            | Self::Throttled
+            | Self::Unknown(_) => false,
         }
     }
 }
