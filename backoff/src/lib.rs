@@ -93,4 +93,6 @@ pub use text::PolicyText;
 pub use why::{Standing, Why};
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod rules;
