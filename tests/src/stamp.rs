@@ -166,6 +166,28 @@ impl Stamp {
         rows.collect()
     }
 
+    /// Has `sluice-stamp tail` write every row, and says how many lines those were; nothing is made of them.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn show_all(&self) -> Result<u64> {
+        let mut tail = Command::new(binary("sluice-stamp")?);
+        tail.arg("tail").arg("--config").arg(&self.config).args(["--from", "start"]);
+        let mut child = tail.stdout(Stdio::piped()).spawn()?;
+        let mut out = child.stdout.take().context("tail has no output")?;
+        let mut piece = vec![0; 1 << 16];
+        let mut lines = 0;
+        loop {
+            let read = std::io::Read::read(&mut out, &mut piece)?;
+            if read == 0 {
+                break;
+            }
+            lines += piece[..read].iter().filter(|byte| **byte == b'\n').count() as u64;
+        }
+        ensure!(child.wait()?.success(), "tail failed");
+        Ok(lines)
+    }
+
     /// Runs a command of the command line with this configuration.
     ///
     /// # Errors

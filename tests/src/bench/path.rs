@@ -86,7 +86,7 @@ fn measure(bench: &mut Bench, scenario: &Scenario) -> Result<()> {
     let (gateway, floor) = (run.gateway.cpu_per_million(), bare.cpu_per_million());
     bench.line(
         Line::new(&format!("whole path, {name}"), "messages", run.gateway)
-            .limit("bare listener: read, PUBACK, nothing else", bare)
+            .limit("bare listener: reads at once, PUBACK", bare)
             .note(format!(
                 "stamp {:.2}, load generator {:.2} CPU-s/M; memory {:.0} MiB idle, {:.0} MiB at its peak; {} landed",
                 run.stamp.cpu_per_million(),
@@ -185,6 +185,15 @@ fn drain(bench: &mut Bench) -> Result<()> {
     );
     bench.line(Line::new("backlog goes up: stamp, start included", "rows", rate(site.stamp.cpu()? - stamp)));
     bench.target("bytes_per_reading", per_reading, 4.0, "B", false);
+    let start = Instant::now();
+    let shown = site.stamp.show_all()?;
+    bench.target(
+        "rows_shown_per_second",
+        shown as f64 / start.elapsed().as_secs_f64(),
+        50_000.0,
+        "rows/s",
+        true,
+    );
     Ok(())
 }
 
