@@ -9,6 +9,8 @@
 
 mod devices;
 mod disk;
+mod expiry;
+mod ledger;
 mod reader;
 mod schema;
 mod upkeep;

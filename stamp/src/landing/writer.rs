@@ -14,7 +14,8 @@ use wire::ids::{GatewayId, InstallationId, Sequence, StreamId, TenantId};
 use wire::message::BatchRefusal;
 use wire::ranges::RangeSet;
 
-use super::devices::Devices;
+use super::expiry::expire;
+use super::ledger::Ledger;
 use super::{
     Answer, Arrival, ArrivalError, Expired, Known, Landed, LandingError, Note, Outcome, Receipt, ReplyTo,
     Request, StreamKey, file, schema,
@@ -24,8 +25,6 @@ use super::{
 const MAX_GROUP: usize = 512;
 /// Most payload bytes in one commit, but for one batch.
 const MAX_GROUP_BYTES: usize = 8 << 20;
-/// Most batches deleted with one commit.
-const EXPIRY_GROUP: u32 = 256;
 /// Batches looked at to find out which of a receipt's numbers have landed all the same.
 const MAX_OVERLAP: i64 = 10_000;
 /// A connected gateway's `last_seen` is written this often at most, in nanoseconds.
@@ -86,74 +85,6 @@ fn lock(folder: &Path) -> Result<File, LandingError> {
         Err(std::fs::TryLockError::WouldBlock) => Err(LandingError::InUse { path }),
         Err(std::fs::TryLockError::Error(error)) => Err(LandingError::storage(&path, error)),
     }
-}
-
-/// What is in the database, as of the last commit.
-struct Ledger {
-    streams: HashMap<StreamKey, Stream>,
-    keys: HashMap<(GatewayId, TenantId, StreamId), StreamKey>,
-    devices: Devices,
-    /// The id of the next batch: above all there ever were, also of those that are deleted.
-    next_batch: i64,
-    /// When each gateway's `last_seen` was written.
-    seen: HashMap<GatewayId, i64>,
-}
-
-struct Stream {
-    tenant: TenantId,
-    landed: RangeSet,
-}
-
-impl Ledger {
-    fn load(connection: &Connection, max_devices: u32) -> rusqlite::Result<Self> {
-        let last: i64 =
-            connection.query_row("SELECT coalesce(max(id), 0) FROM batches", [], |row| row.get(0))?;
-        let mut ledger = Self {
-            streams: HashMap::new(),
-            keys: HashMap::new(),
-            devices: Devices::new(max_devices),
-            next_batch: last.max(Note::LastBatch.read(connection)?) + 1,
-            seen: HashMap::new(),
-        };
-        let mut statement = connection.prepare("SELECT id, gateway, tenant, stream FROM streams")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let (gateway, tenant) = (row.get::<_, String>(1)?, row.get::<_, String>(2)?);
-            if let (Ok(gateway), Ok(tenant)) = (GatewayId::new(&gateway), TenantId::new(&tenant)) {
-                ledger.add_stream(
-                    StreamKey(row.get(0)?),
-                    gateway,
-                    tenant,
-                    StreamId(row.get::<_, i64>(3)? as u64),
-                );
-            }
-        }
-        let mut statement = connection.prepare("SELECT stream, first, last FROM landed")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            if let Some(stream) = ledger.streams.get_mut(&StreamKey(row.get(0)?)) {
-                stream.landed.insert_range(number(row.get(1)?), number(row.get(2)?));
-            }
-        }
-        let mut statement = connection.prepare("SELECT gateway, tenant, device FROM devices")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let (gateway, tenant) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
-            if let (Ok(gateway), Ok(tenant)) = (GatewayId::new(&gateway), TenantId::new(&tenant)) {
-                ledger.devices.add(&gateway, (&tenant, &row.get::<_, String>(2)?));
-            }
-        }
-        Ok(ledger)
-    }
-
-    fn add_stream(&mut self, key: StreamKey, gateway: GatewayId, tenant: TenantId, stream: StreamId) {
-        self.streams.insert(key, Stream { tenant: tenant.clone(), landed: RangeSet::new() });
-        self.keys.insert((gateway, tenant, stream), key);
-    }
-}
-
-fn number(stored: i64) -> Sequence {
-    Sequence(stored as u64)
 }
 
 struct Thread {
@@ -432,40 +363,6 @@ fn keep(db: &Transaction<'_>, receipt: &Receipt, changes: &mut Changes) -> rusql
     }
     changes.landed.entry(*stream).or_default().numbers.insert_range(*from, *to);
     Ok(Outcome::Durable)
-}
-
-/// Deletes the oldest batches, as far as they arrived before a time. Their numbers stay landed.
-fn expire(db: &Transaction<'_>, ledger: &Ledger, before: i64) -> rusqlite::Result<Expired> {
-    let mut streams: HashMap<i64, (i64, i64)> = HashMap::new();
-    let (mut last, mut batches) = (0, 0);
-    {
-        let mut statement =
-            db.prepare_cached("SELECT id, stream, rows, received FROM batches ORDER BY id LIMIT ?1")?;
-        let mut rows = statement.query([EXPIRY_GROUP])?;
-        while let Some(row) = rows.next()? {
-            if row.get::<_, i64>(3)? >= before {
-                break;
-            }
-            last = row.get(0)?;
-            batches += 1;
-            let totals = streams.entry(row.get(1)?).or_default();
-            totals.0 += 1;
-            totals.1 += row.get::<_, i64>(2)?;
-        }
-    }
-    if batches == 0 {
-        return Ok(Expired::default());
-    }
-    db.prepare_cached("DELETE FROM batches WHERE id <= ?1")?.execute([last])?;
-    for (stream, (batches, rows)) in streams {
-        db.prepare_cached(
-            "UPDATE streams SET expired_batches = expired_batches + ?2, expired_rows = expired_rows + ?3
-             WHERE id = ?1",
-        )?
-        .execute((stream, batches, rows))?;
-    }
-    Note::LastBatch.write(db, ledger.next_batch - 1)?;
-    Ok(Expired { batches, more: batches == u64::from(EXPIRY_GROUP) })
 }
 
 /// Writes what changed in ranges, totals and sightings.

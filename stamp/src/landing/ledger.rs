@@ -1,0 +1,84 @@
+//! What the writer knows in memory of what is in the database, as of the last commit.
+
+use std::collections::HashMap;
+
+use rusqlite::Connection;
+use wire::ids::{GatewayId, Sequence, StreamId, TenantId};
+use wire::ranges::RangeSet;
+
+use super::devices::Devices;
+use super::{Note, StreamKey};
+
+/// What is in the database, as of the last commit.
+pub(super) struct Ledger {
+    pub(super) streams: HashMap<StreamKey, Stream>,
+    pub(super) keys: HashMap<(GatewayId, TenantId, StreamId), StreamKey>,
+    pub(super) devices: Devices,
+    /// The id of the next batch: above all there ever were, also of those that are deleted.
+    pub(super) next_batch: i64,
+    /// When each gateway's `last_seen` was written.
+    pub(super) seen: HashMap<GatewayId, i64>,
+}
+
+pub(super) struct Stream {
+    pub(super) tenant: TenantId,
+    pub(super) landed: RangeSet,
+}
+
+impl Ledger {
+    pub(super) fn load(connection: &Connection, max_devices: u32) -> rusqlite::Result<Self> {
+        let last: i64 =
+            connection.query_row("SELECT coalesce(max(id), 0) FROM batches", [], |row| row.get(0))?;
+        let mut ledger = Self {
+            streams: HashMap::new(),
+            keys: HashMap::new(),
+            devices: Devices::new(max_devices),
+            next_batch: last.max(Note::LastBatch.read(connection)?) + 1,
+            seen: HashMap::new(),
+        };
+        let mut statement = connection.prepare("SELECT id, gateway, tenant, stream FROM streams")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (gateway, tenant) = (row.get::<_, String>(1)?, row.get::<_, String>(2)?);
+            if let (Ok(gateway), Ok(tenant)) = (GatewayId::new(&gateway), TenantId::new(&tenant)) {
+                ledger.add_stream(
+                    StreamKey(row.get(0)?),
+                    gateway,
+                    tenant,
+                    StreamId(row.get::<_, i64>(3)? as u64),
+                );
+            }
+        }
+        let mut statement = connection.prepare("SELECT stream, first, last FROM landed")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            if let Some(stream) = ledger.streams.get_mut(&StreamKey(row.get(0)?)) {
+                stream.landed.insert_range(number(row.get(1)?), number(row.get(2)?));
+            }
+        }
+        let mut statement = connection.prepare("SELECT gateway, tenant, device FROM devices")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (gateway, tenant) = (row.get::<_, String>(0)?, row.get::<_, String>(1)?);
+            if let (Ok(gateway), Ok(tenant)) = (GatewayId::new(&gateway), TenantId::new(&tenant)) {
+                ledger.devices.add(&gateway, (&tenant, &row.get::<_, String>(2)?));
+            }
+        }
+        Ok(ledger)
+    }
+
+    pub(super) fn add_stream(
+        &mut self,
+        key: StreamKey,
+        gateway: GatewayId,
+        tenant: TenantId,
+        stream: StreamId,
+    ) {
+        self.streams.insert(key, Stream { tenant: tenant.clone(), landed: RangeSet::new() });
+        self.keys.insert((gateway, tenant, stream), key);
+    }
+}
+
+fn number(stored: i64) -> Sequence {
+    Sequence(stored as u64)
+}
