@@ -1,3 +1,5 @@
+//! Who is let in, and for which tenant: passwords, client certificates, topics of nobody.
+
 use std::path::PathBuf;
 
 use client::Connect;

@@ -1,3 +1,5 @@
+//! What is held back when a lane is full or too much is unacknowledged, and who is not.
+
 use super::*;
 
 #[tokio::test]

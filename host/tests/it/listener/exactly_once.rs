@@ -1,3 +1,5 @@
+//! QoS 2: each answer waits for its commit, and repetitions are not taken, over restarts too.
+
 use client::Connect;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Clients that break the protocol, send too much or trickle.
+
 use super::*;
 
 #[tokio::test]

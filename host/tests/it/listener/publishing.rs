@@ -1,3 +1,5 @@
+//! QoS 0 and 1: what is acknowledged, when, and what becomes of bad payloads.
+
 use super::*;
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+//! Sessions: takeover, truthful session present, expiry, and what MQTT 5 is told.
+
 use client::Connect;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Stopping: what was taken is committed and acknowledged, and nothing waits for ever.
+
 use super::*;
 
 #[tokio::test]
