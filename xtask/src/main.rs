@@ -71,7 +71,8 @@ fn main() -> Result<()> {
         Task::Test { arguments } => {
             guests::build()?;
             setup::mosquitto()?;
-            build(root)?;
+            // With the tests, so that binaries and tests share every dependency.
+            build(root, &["--bins", "--tests"])?;
             let all = ["test", "--release"].map(str::to_owned);
             let whole = if arguments.iter().any(|argument| argument == "-p") {
                 None
@@ -82,7 +83,7 @@ fn main() -> Result<()> {
         }
         Task::Demo { json, seconds } => {
             guests::build()?;
-            build(root)?;
+            build(root, &["--bins"])?;
             let mut demo = built("demo")?;
             demo.args(json.then_some("--json"));
             demo.args(seconds.map(|seconds| format!("--seconds={seconds}")));
@@ -90,7 +91,7 @@ fn main() -> Result<()> {
         }
         Task::Bench { json, only } => {
             guests::build()?;
-            build(root)?;
+            build(root, &["--bins"])?;
             run(built("bench")?.args(json.then_some("--json")).args(only))
         }
         Task::Pki { arguments } => {
@@ -114,9 +115,9 @@ fn main() -> Result<()> {
     }
 }
 
-/// All binaries and tests in one go, so that dependencies are compiled once.
-fn build(root: &Path) -> Result<()> {
-    run(cargo(root).args(["build", "--release", "--workspace", "--bins"]))
+/// Builds targets of the whole workspace in one go, so that each dependency is compiled once.
+fn build(root: &Path, targets: &[&str]) -> Result<()> {
+    run(cargo(root).args(["build", "--release", "--workspace"]).args(targets))
 }
 
 /// The workspace's folder.
