@@ -35,6 +35,7 @@ First steps:
        max_devices = 10000
        identity = { certificate = \"stamp.crt\", key = \"stamp.key\", trust = \"ca.crt\" }
        roster = \"roster.toml\"
+       keep = \"30 d\"             # without it, what landed is kept for ever
   2. Write roster.toml, the gateways and tenants it serves (kill -HUP reloads it):
        [[gateway]]
        id = \"plant7-line2\"      # the Common Name of the gateway's certificate

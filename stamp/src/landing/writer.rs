@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -25,6 +26,8 @@ use super::{
 const MAX_GROUP: usize = 512;
 /// Most payload bytes in one commit, but for one batch.
 const MAX_GROUP_BYTES: usize = 8 << 20;
+/// While nothing can be written, it is said this often.
+const SAID_EVERY: Duration = Duration::from_secs(10);
 /// Batches looked at to find out which of a receipt's numbers have landed all the same.
 const MAX_OVERLAP: i64 = 10_000;
 /// A connected gateway's `last_seen` is written this often at most, in nanoseconds.
@@ -56,7 +59,7 @@ impl Writer {
             .name("landing".to_owned())
             .spawn({
                 let path = path.clone();
-                move || Thread { connection, ledger, path }.run(queue)
+                move || Thread { connection, ledger, path, failing: None }.run(queue)
             })
             .map_err(|error| LandingError::storage(&path, error))?;
         Ok(Self { thread, line_end, _lock: lock })
@@ -91,6 +94,8 @@ struct Thread {
     connection: Connection,
     ledger: Ledger,
     path: PathBuf,
+    /// When it was last said that nothing can be written; `None`: it can.
+    failing: Option<Instant>,
 }
 
 impl Thread {
@@ -115,8 +120,13 @@ impl Thread {
     fn commit(&mut self, group: &mut Vec<Request>) {
         let mut changes = Changes::default();
         let written = write(&mut self.connection, &mut self.ledger, group.drain(..), &mut changes);
-        if let Err(error) = &written {
-            tracing::error!(%error, "the landing could not be written");
+        match &written {
+            Err(error) if self.failing.is_none_or(|said| said.elapsed() > SAID_EVERY) => {
+                tracing::error!(%error, "the landing could not be written");
+                self.failing = Some(Instant::now());
+            }
+            Ok(()) if self.failing.take().is_some() => tracing::info!("the landing can be written again"),
+            _ => {}
         }
         let written = written.map_err(|error| error.to_string());
         changes.answer_expiries(&self.path, &written);

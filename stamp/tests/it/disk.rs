@@ -53,6 +53,7 @@ async fn a_full_disk_acknowledges_nothing_says_so_and_recovers_by_itself() {
     }
     gateway.landed_up_to(ACME, seq).await;
     gateway.bye().await;
+    stamp.wait_for_log("the landing can be written again");
     let output = stamp.beside(&["query", "--count", "--data-dir"]).arg(site.path("data")).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let count = String::from_utf8(output.stdout).unwrap();
