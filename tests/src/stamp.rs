@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Stamp {
     /// # Errors
     /// When the folder cannot be written or no port is free.
     pub fn create(dir: &Path, id: &str, roster: &[(&str, &[&str])], pki: &Pki) -> Result<Self> {
-        let address = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let address = free_port()?;
         let stamp = Self {
             id: id.to_owned(),
             address,
@@ -264,6 +264,16 @@ impl From<Row> for Landed {
             celsius: row.temperature_c,
             fahrenheit: row.temperature_f,
             event: row.event,
+        }
+    }
+}
+
+/// A port of the loopback that is free for both UDP and TCP: a stamp receives on both.
+fn free_port() -> Result<SocketAddr> {
+    loop {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        if UdpSocket::bind(address).is_ok() {
+            return Ok(address);
         }
     }
 }
