@@ -13,6 +13,7 @@
 
 mod compile;
 mod keeper;
+mod outage;
 mod report;
 mod sources;
 
@@ -26,14 +27,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use wire::ids::TenantId;
 
 use crate::admin::status::Status;
-use crate::admin::{AdminError, AdminSocket};
+use crate::admin::{AdminError, AdminSocket, RetryReply};
 use crate::outbox::Outbox;
 use crate::store::gateway::GatewayStore;
 use crate::store::{DataFolder, Kept, OpenError, Store, StoreConfig, WhenFull, wall_clock};
 use crate::tenant::{Lane, LaneConfig, LaneError, LaneHandle, LaneState, UplinkState};
 use crate::uplink::{LinkState, Origin, Uplink, UplinkError, UplinkView};
 pub use compile::compile;
-use report::Reporter;
+use report::{Reporter, WATCH};
 use sources::{SourceError, Sources};
 
 /// Sources and lanes together may take this long to bring what was taken to disk.
@@ -156,7 +157,7 @@ impl Gateway {
         }
         let lanes: Vec<_> = tenants.iter().map(|tenant| (tenant.id.clone(), tenant.lane.sender())).collect();
         let sources = Sources::start(config, &lanes, &records.store, &records.sessions, &identifiers)?;
-        let reporter = Reporter::new(config.gateway.id.to_string());
+        let reporter = Reporter::new(config.gateway.id.to_string(), &config.gateway.data_dir);
         Ok(Self { sources, tenants, uplink, records: records.store, admin, reporter })
     }
 
@@ -169,8 +170,11 @@ impl Gateway {
         let Self { sources, tenants, uplink, records, admin, reporter } = self;
         let view = uplink.as_ref().map(Uplink::view);
         let report = || reporter.report(sources, tenants, records, view.as_ref());
-        let answering = admin.serve(report);
+        let retry_now = |stamp: Option<&str>| nudge(sources, uplink.as_ref(), stamp);
+        let answering = admin.serve(report, retry_now);
         tokio::pin!(answering);
+        let mut watch = tokio::time::interval(WATCH);
+        watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 _ = terminate.recv() => {
@@ -183,11 +187,9 @@ impl Gateway {
                 }
                 _ = hang_up.recv() => {
                     tracing::info!("SIGHUP: trying all connections now; restart to apply a changed configuration");
-                    sources.retry_now();
-                    if let Some(uplink) = uplink.as_ref() {
-                        uplink.try_now(None);
-                    }
+                    nudge(sources, uplink.as_ref(), None);
                 }
+                _ = watch.tick() => reporter.watch(tenants),
                 error = failed(uplink.as_ref()) => {
                     tracing::error!(%error, "the uplink failed: stopping");
                     return Err(error.into());
@@ -226,6 +228,15 @@ impl Gateway {
         drop(admin);
         result
     }
+}
+
+/// The operator says "now": to all that waits for somebody, or to the link of one stamp.
+fn nudge(sources: &Sources, uplink: Option<&Uplink>, stamp: Option<&str>) -> RetryReply {
+    if stamp.is_none() {
+        sources.retry_now();
+    }
+    let links = uplink.map(|uplink| uplink.try_now(stamp)).unwrap_or_default();
+    RetryReply::new(links)
 }
 
 async fn failed(uplink: Option<&Uplink>) -> UplinkError {

@@ -1,23 +1,73 @@
-//! The admin socket `<data_dir>/admin.sock`: each connection gets one JSON status and is closed.
+//! The admin socket `<data_dir>/admin.sock`: a connection asks one thing and gets one line of JSON.
 //!
-//! Takes no commands, so whoever may open the socket (its owner) can only look. Does not gather the status.
+//! ```text
+//! → {"do":"status"}                          ← a Status; also for who says nothing
+//! → {"do":"retry_now","stamp":"eu-1"}        ← a RetryReply; without stamp: all links, and sources that wait for a broker
+//! ```
+//! Only its owner may open the socket. There is nothing to be done over it that harms. Does not gather the status.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::UnixListener;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
 
 use super::status::Status;
+use crate::uplink::LinkState;
 
 /// Name of the socket in the data folder.
 pub const SOCKET: &str = "admin.sock";
 /// Most seconds a reader may take, on both sides.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Who has not asked by then wants the status.
+const SILENCE: Duration = Duration::from_millis(300);
+/// Most bytes of a question.
+const MAX_QUESTION: u64 = 4 << 10;
 /// Most bytes of a status that are read.
 const MAX_STATUS: u64 = 16 << 20;
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+enum Question {
+    Status,
+    RetryNow { stamp: Option<String> },
+}
+
+/// What became of "retry now".
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RetryReply {
+    /// The links it was said to; none if the stamp is not in the configuration.
+    pub links: Vec<RetriedLink>,
+}
+
+/// One link that was told to retry now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetriedLink {
+    /// Its stamp.
+    pub stamp: String,
+    /// How it stood.
+    pub was: LinkState,
+    /// Whether it tries now because of this; otherwise it was connected or connecting anyway.
+    pub trying: bool,
+}
+
+impl RetryReply {
+    /// From the links and how they stood.
+    #[must_use]
+    pub fn new(links: Vec<(String, LinkState)>) -> Self {
+        let links = links.into_iter().map(|(stamp, was)| RetriedLink {
+            stamp,
+            was,
+            trying: matches!(was, LinkState::Waiting | LinkState::Parked | LinkState::GivenUp),
+        });
+        Self { links: links.collect() }
+    }
+}
 
 /// Why the socket cannot be served or asked.
 #[derive(Debug, thiserror::Error)]
@@ -73,23 +123,39 @@ impl AdminSocket {
         Ok(Self { listener, path })
     }
 
-    /// Answers each connection with `status()`, one after the other, for ever.
-    pub async fn serve(&self, status: impl Fn() -> Status) {
+    /// Answers each connection, one after the other, for ever.
+    pub async fn serve(&self, status: impl Fn() -> Status, retry_now: impl Fn(Option<&str>) -> RetryReply) {
         loop {
             let Ok((mut stream, _)) = self.listener.accept().await else {
                 // Out of descriptors, most likely; others are at work to free some.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            match serde_json::to_vec(&status()) {
+            let answer = match question(&mut stream).await {
+                Ok(Question::Status) => serde_json::to_vec(&status()),
+                Ok(Question::RetryNow { stamp }) => serde_json::to_vec(&retry_now(stamp.as_deref())),
+                Err(error) => serde_json::to_vec(&serde_json::json!({ "error": error })),
+            };
+            match answer {
                 Ok(mut text) => {
                     text.push(b'\n');
                     // Whoever asked and went away needs no answer.
                     tokio::time::timeout(PATIENCE, stream.write_all(&text)).await.ok();
                 }
-                Err(error) => tracing::warn!(%error, "status cannot be written as JSON"),
+                Err(error) => tracing::warn!(%error, "an answer cannot be written as JSON"),
             }
         }
+    }
+}
+
+/// What a connection asks, or what is wrong with it.
+async fn question(stream: &mut UnixStream) -> Result<Question, String> {
+    let mut line = String::new();
+    let mut reader = BufReader::new(stream.take(MAX_QUESTION));
+    let read = tokio::time::timeout(SILENCE, reader.read_line(&mut line)).await;
+    match read {
+        Ok(Ok(length)) if length > 0 => serde_json::from_str(&line).map_err(|error| error.to_string()),
+        _ => Ok(Question::Status),
     }
 }
 
@@ -100,17 +166,33 @@ impl Drop for AdminSocket {
     }
 }
 
-/// Asks the gateway that uses this data folder.
+/// Asks the gateway that uses this data folder for its status.
 ///
 /// # Errors
 /// [`AdminError::NotRunning`] or [`AdminError::Answer`].
 pub fn ask(data_dir: &Path) -> Result<Status, AdminError> {
+    converse(data_dir, &Question::Status)
+}
+
+/// Tells the gateway that uses this data folder to try its links now; all, or that of one stamp.
+///
+/// # Errors
+/// [`AdminError::NotRunning`] or [`AdminError::Answer`].
+pub fn retry_now(data_dir: &Path, stamp: Option<&str>) -> Result<RetryReply, AdminError> {
+    converse(data_dir, &Question::RetryNow { stamp: stamp.map(str::to_owned) })
+}
+
+fn converse<T: DeserializeOwned>(data_dir: &Path, question: &Question) -> Result<T, AdminError> {
     let path = data_dir.join(SOCKET);
     let silent = |cause| AdminError::NotRunning { path: path.clone(), cause };
-    let stream = std::os::unix::net::UnixStream::connect(&path).map_err(silent)?;
+    let not_understood =
+        |error: serde_json::Error| AdminError::Answer { path: path.clone(), cause: error.to_string() };
+    let mut stream = std::os::unix::net::UnixStream::connect(&path).map_err(silent)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(silent)?;
-    let mut text = Vec::new();
-    stream.take(MAX_STATUS).read_to_end(&mut text).map_err(silent)?;
-    serde_json::from_slice(&text)
-        .map_err(|error| AdminError::Answer { path: path.clone(), cause: error.to_string() })
+    let mut text = serde_json::to_vec(question).map_err(not_understood)?;
+    text.push(b'\n');
+    stream.write_all(&text).map_err(silent)?;
+    let mut answer = Vec::new();
+    stream.take(MAX_STATUS).read_to_end(&mut answer).map_err(silent)?;
+    serde_json::from_slice(&answer).map_err(not_understood)
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::process::Process;
-use crate::uplink::LinkStatus;
+use crate::uplink::{BudgetStatus, LinkStatus, RetryStatus};
 
 /// A whole gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,6 +99,9 @@ pub struct TenantStatus {
     pub stores_set_aside: u64,
     /// What waits for the stamp.
     pub outbox: OutboxStatus,
+    /// How long an outage would be covered.
+    #[serde(default)]
+    pub outage: OutageStatus,
     /// The store: "well", "full", "trouble: …", "failed: …".
     pub store: String,
     /// Bytes on disk.
@@ -122,6 +125,21 @@ pub struct OutboxStatus {
     pub oldest_s: f64,
     /// Loss receipts the stamp has not taken yet.
     pub receipts: u64,
+}
+
+/// How fast the store fills, and how long an outage its quota and the disk still cover.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct OutageStatus {
+    /// Payload bytes committed per second, smoothed over some minutes; absent in the first ten seconds.
+    pub fill_bytes_per_second: Option<f64>,
+    /// Bytes left in the quota.
+    pub quota_left_bytes: u64,
+    /// Bytes left on the disk, which all tenants share.
+    pub disk_free_bytes: Option<u64>,
+    /// Hours of outage covered at this rate; absent if nothing comes in or the rate is not known yet.
+    pub covered_hours: Option<f64>,
+    /// What would be full first: "quota" or "disk".
+    pub bound: Option<String>,
 }
 
 /// A step of a lane.
@@ -149,6 +167,12 @@ pub struct UplinkStatus {
     pub state: String,
     /// One link per stamp.
     pub links: Vec<LinkStatus>,
+    /// The retry tokens that all links share.
+    #[serde(default)]
+    pub retries: RetryStatus,
+    /// What is left of `uplink.daily_budget`; absent if there is none.
+    #[serde(default)]
+    pub budget: Option<BudgetStatus>,
 }
 
 /// Messages of no configured tenant or topic, as kept in `gateway.db`; sources count them too.
@@ -165,13 +189,13 @@ pub struct UnroutedStatus {
 impl UplinkStatus {
     /// Sums up the links.
     #[must_use]
-    pub fn of(links: Vec<LinkStatus>) -> Self {
+    pub fn of(links: Vec<LinkStatus>, retries: RetryStatus, budget: Option<BudgetStatus>) -> Self {
         use crate::uplink::LinkState;
         let state = match (links.is_empty(), links.iter().find(|link| link.state != LinkState::Connected)) {
             (true, _) => "none",
             (false, None) => LinkState::Connected.as_str(),
             (false, Some(link)) => link.state.as_str(),
         };
-        Self { state: state.to_owned(), links }
+        Self { state: state.to_owned(), links, retries, budget }
     }
 }

@@ -1,12 +1,13 @@
-//! The command line `sluice-gateway`: `run`, `check`, `compile`, `status`.
+//! The command line `sluice-gateway`: `run`, `check`, `compile`, `status`, `why`, `retry-now`.
 //!
 //! Parses, dispatches, and turns errors into words and exit codes. Exit codes: 0 done; 1 failed, told on standard error;
-//! 2 wrong usage; 3 (`status` only) the gateway does not run.
+//! 2 wrong usage; 3 (of those that ask it) the gateway does not run.
 
 mod check;
 mod logging;
 mod status;
 mod table;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,7 +44,9 @@ Then:
 
   sluice-gateway check --config gateway.toml     every mistake, with its line and what to do
   sluice-gateway run --config gateway.toml       until Ctrl-C or SIGTERM; data on its way is safe
-  sluice-gateway status --config gateway.toml    what came, what waits, how the uplink stands
+  sluice-gateway status --config gateway.toml    what came, what waits, how long an outage is covered
+  sluice-gateway why --config gateway.toml       what the uplink waits for, until when, why, and what comes then
+  sluice-gateway retry-now --config gateway.toml you have mended something: do not wait for the next attempt
 
 Try it with any MQTT client:
 
@@ -91,13 +94,42 @@ enum Command {
         /// As one line of JSON with stable names.
         #[arg(long)]
         json: bool,
-        /// The configuration file, for its data folder.
-        #[arg(long, value_name = "FILE", required_unless_present = "data_dir")]
-        config: Option<PathBuf>,
-        /// The data folder.
-        #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
-        data_dir: Option<PathBuf>,
+        #[command(flatten)]
+        of: Place,
     },
+    /// Says what each uplink waits for: since when, until when, why, how many retries and tokens are left, and what comes
+    /// then. Exit code 3 if the gateway does not run.
+    ///
+    /// A link "waits" between the attempts of an episode, is "parked" between episodes, and has "given up" when only a
+    /// changed file or `retry-now` helps. All retries of a gateway together are bounded by tokens, which acknowledged data
+    /// earns back.
+    Why {
+        /// As one line of JSON with stable names.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        of: Place,
+    },
+    /// Makes waiting, parked and given-up links try again at once, whatever they wait for; those connected go on. Without
+    /// --stamp also sources that wait for a broker.
+    RetryNow {
+        /// Only the link to this stamp, by its id in the configuration.
+        #[arg(long, value_name = "ID")]
+        stamp: Option<String>,
+        #[command(flatten)]
+        of: Place,
+    },
+}
+
+/// Which gateway.
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// The configuration file, for its data folder.
+    #[arg(long, value_name = "FILE", required_unless_present = "data_dir")]
+    config: Option<PathBuf>,
+    /// The data folder.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
+    data_dir: Option<PathBuf>,
 }
 
 /// The program.
@@ -107,8 +139,10 @@ pub fn main() -> ExitCode {
         Command::Run { config, log_format } => run(&config, log_format),
         Command::Check { config } => check::check(&config),
         Command::Compile { config } => compile(&config),
-        Command::Status { json, config, data_dir } => {
-            status::status(json, config.as_deref(), data_dir.as_deref())
+        Command::Status { json, of } => status::status(json, of.config.as_deref(), of.data_dir.as_deref()),
+        Command::Why { json, of } => why::why(json, of.config.as_deref(), of.data_dir.as_deref()),
+        Command::RetryNow { stamp, of } => {
+            why::retry_now(stamp.as_deref(), of.config.as_deref(), of.data_dir.as_deref())
         }
     }
 }

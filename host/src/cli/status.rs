@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::table::{Set, bytes, count, duration, table};
-use crate::admin::status::{SourceStatus, Status, TenantStatus, UplinkStatus};
+use crate::admin::status::{OutageStatus, SourceStatus, Status, TenantStatus, UplinkStatus};
 use crate::admin::{AdminError, ask};
 use crate::uplink::{LinkState, LinkStatus};
 
 /// The exit code for "it does not run", as service managers have it.
-const NOT_RUNNING: u8 = 3;
+pub(super) const NOT_RUNNING: u8 = 3;
 
 pub(super) fn status(json: bool, config: Option<&Path>, data_dir: Option<&Path>) -> ExitCode {
     let Some(data_dir) = data_dir.map(Path::to_owned).or_else(|| configured(config)) else {
@@ -41,7 +41,7 @@ pub(super) fn status(json: bool, config: Option<&Path>, data_dir: Option<&Path>)
 }
 
 /// The data folder of a configuration; its mistakes are told if they keep us from knowing it.
-fn configured(config: Option<&Path>) -> Option<PathBuf> {
+pub(super) fn configured(config: Option<&Path>) -> Option<PathBuf> {
     match gateway_config::load(config?) {
         Ok(loaded) => Some(loaded.config.gateway.data_dir),
         Err(problems) => {
@@ -182,6 +182,8 @@ fn outboxes(tenants: &[TenantStatus]) -> String {
         ("RECEIPTS", Set::Right),
         ("ON DISK", Set::Right),
         ("QUOTA", Set::Right),
+        ("FILLS", Set::Right),
+        ("COVERS", Set::Left),
     ];
     let row = |tenant: &TenantStatus| {
         let outbox = &tenant.outbox;
@@ -194,9 +196,22 @@ fn outboxes(tenants: &[TenantStatus]) -> String {
             count(outbox.receipts),
             bytes(tenant.disk_bytes),
             if tenant.quota_bytes == 0 { String::from("-") } else { bytes(tenant.quota_bytes) },
+            match tenant.outage.fill_bytes_per_second {
+                Some(rate) => format!("{}/s", bytes(rate.round() as u64)),
+                None => String::from("-"),
+            },
+            covers(&tenant.outage),
         ]
     };
     table(&heads, &tenants.iter().map(row).collect::<Vec<_>>())
+}
+
+/// How long an outage is covered, and by what.
+fn covers(outage: &OutageStatus) -> String {
+    match (outage.covered_hours, &outage.bound) {
+        (Some(hours), Some(bound)) => format!("{} ({bound})", duration(hours * 3_600.0)),
+        _ => String::from("-"),
+    }
 }
 
 fn uplink(uplink: &UplinkStatus, now: i64) -> String {
@@ -210,11 +225,19 @@ fn uplink(uplink: &UplinkStatus, now: i64) -> String {
             }
         }
     }
+    if let Some(budget) = uplink.budget.filter(|budget| budget.exhausted) {
+        let _ = writeln!(
+            text,
+            "  the daily budget of {} is used up: only high priority passes for another {}",
+            bytes(budget.limit),
+            duration(seconds(budget.renewed - now))
+        );
+    }
     text
 }
 
 /// Where a link stands, until when and why.
-fn sentence(link: &LinkStatus, now: i64) -> String {
+pub(super) fn sentence(link: &LinkStatus, now: i64) -> String {
     let LinkStatus { stamp, endpoint, since, .. } = link;
     let since = duration(seconds(now - since));
     let until =
@@ -244,7 +267,7 @@ fn sentence(link: &LinkStatus, now: i64) -> String {
     }
 }
 
-fn seconds(nanoseconds: i64) -> f64 {
+pub(super) fn seconds(nanoseconds: i64) -> f64 {
     nanoseconds as f64 / 1e9
 }
 
@@ -261,6 +284,13 @@ mod tests {
             until: None,
             cause: None,
             attempts_left: None,
+            episode_left_s: None,
+            next: None,
+            then: None,
+            parked_because: None,
+            quic_again: None,
+            attempts: 1,
+            parked: 0,
             connections: 1,
             in_flight_batches: 12,
             in_flight_bytes: 1_258_291,

@@ -1,15 +1,16 @@
 //! Gathers the status from all parts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::TenantParts;
+use super::outage::{Bound, FillRate, covered};
 use super::sources::Sources;
 use crate::admin::Process;
 use crate::admin::status::{
-    OutboxStatus, SourceStatus, Status, StepStatus, TenantStatus, UnroutedStatus, UplinkStatus,
+    OutageStatus, OutboxStatus, SourceStatus, Status, StepStatus, TenantStatus, UnroutedStatus, UplinkStatus,
 };
 use crate::store::gateway::GatewayStore;
 use crate::store::{self, Health, peek, wall_clock};
@@ -18,12 +19,18 @@ use crate::uplink::UplinkView;
 
 /// Rates are over the time since the status was asked before, if that is at least so many seconds ago.
 const SHORTEST_RATE_S: f64 = 1.0;
+/// How often it is looked how much came in.
+pub(super) const WATCH: Duration = Duration::from_secs(10);
 
 /// Makes reports; remembers when, for rates.
 pub(super) struct Reporter {
     gateway: String,
     started: i64,
     rates: Mutex<Rates>,
+    data_dir: PathBuf,
+    clock: Instant,
+    /// Of each tenant, in their order.
+    fills: Mutex<Vec<FillRate>>,
 }
 
 /// The counts of messages at some time, by source, and the rates up to then.
@@ -34,9 +41,50 @@ struct Rates {
 }
 
 impl Reporter {
-    pub(super) fn new(gateway: String) -> Self {
+    pub(super) fn new(gateway: String, data_dir: &Path) -> Self {
         let rates = Rates { at: Instant::now(), messages: Vec::new(), per_second: Vec::new() };
-        Self { gateway, started: wall_clock()(), rates: Mutex::new(rates) }
+        Self {
+            gateway,
+            started: wall_clock()(),
+            rates: Mutex::new(rates),
+            data_dir: data_dir.to_owned(),
+            clock: Instant::now(),
+            fills: Mutex::default(),
+        }
+    }
+
+    /// Looks how much came in; to be called every [`WATCH`].
+    pub(super) fn watch(&self, tenants: &[TenantParts]) {
+        let now = self.clock.elapsed();
+        let mut fills = self.fills.lock().unwrap_or_else(PoisonError::into_inner);
+        fills.resize(tenants.len(), FillRate::default());
+        for (fill, tenant) in fills.iter_mut().zip(tenants) {
+            fill.note(now, tenant.store.status().filled_bytes);
+        }
+    }
+
+    /// What an outage would meet, for each tenant.
+    fn outages(&self, tenants: &[TenantParts]) -> Vec<OutageStatus> {
+        self.watch(tenants);
+        let free = free_on_disk(&self.data_dir);
+        let fills = self.fills.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_all = fills.iter().filter_map(FillRate::per_second).sum();
+        let outage = |(fill, tenant): (&FillRate, &TenantParts)| {
+            let rate = fill.per_second();
+            let left = tenant.quota.saturating_sub(tenant.store.totals().used());
+            let covered = rate.and_then(|rate| covered(rate, left, of_all, free));
+            OutageStatus {
+                fill_bytes_per_second: rate,
+                quota_left_bytes: left,
+                disk_free_bytes: free,
+                covered_hours: covered.map(|(seconds, _)| seconds / 3_600.0),
+                bound: covered.map(|(_, bound)| match bound {
+                    Bound::Quota => "quota".to_owned(),
+                    Bound::Disk => "disk".to_owned(),
+                }),
+            }
+        };
+        fills.iter().zip(tenants).map(outage).collect()
     }
 
     pub(super) fn report(
@@ -59,8 +107,15 @@ impl Reporter {
             pid: Some(std::process::id()),
             process: Process::measure(),
             sources,
-            tenants: tenants.iter().map(|tenant| running_tenant(tenant, now)).collect(),
-            uplink: UplinkStatus::of(uplink.map(UplinkView::status).unwrap_or_default()),
+            tenants: tenants
+                .iter()
+                .zip(self.outages(tenants))
+                .map(|(tenant, outage)| TenantStatus { outage, ..running_tenant(tenant, now) })
+                .collect(),
+            uplink: uplink.map_or_else(
+                || UplinkStatus { state: "none".to_owned(), ..UplinkStatus::default() },
+                |view| UplinkStatus::of(view.status(), view.retries(), view.budget()),
+            ),
             unrouted: UnroutedStatus {
                 kept: unrouted.kept,
                 bytes: unrouted.bytes,
@@ -89,6 +144,12 @@ impl Rates {
     }
 }
 
+/// Bytes that this process may still write to the disk of that folder.
+fn free_on_disk(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// The status when no gateway runs.
 pub(super) fn of_stores(data_dir: &Path) -> Status {
     let now = wall_clock()();
@@ -109,7 +170,7 @@ pub(super) fn of_stores(data_dir: &Path) -> Status {
         process: Process::default(),
         sources: Vec::new(),
         tenants,
-        uplink: UplinkStatus { state: "stopped".to_owned(), links: Vec::new() },
+        uplink: UplinkStatus { state: "stopped".to_owned(), ..UplinkStatus::default() },
         unrouted: UnroutedStatus::default(),
     }
 }
@@ -141,7 +202,7 @@ fn running_tenant(tenant: &TenantParts, now: i64) -> TenantStatus {
 }
 
 fn tenant_status(name: String, status: &store::Status, now: i64) -> TenantStatus {
-    let store::Status { totals, oldest, disk_bytes, health } = status;
+    let store::Status { totals, oldest, disk_bytes, health, .. } = status;
     let age = oldest.map_or(0.0, |oldest| now.saturating_sub(oldest).max(0) as f64 / 1e9);
     TenantStatus {
         name,

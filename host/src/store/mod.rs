@@ -120,6 +120,8 @@ pub struct Status {
     pub oldest: Option<i64>,
     /// Bytes on disk: file and write-ahead log, at most about a second old.
     pub disk_bytes: u64,
+    /// Payload bytes committed to the outbox since the start.
+    pub filled_bytes: u64,
     /// How the store is doing.
     pub health: Health,
 }

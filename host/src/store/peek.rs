@@ -42,5 +42,5 @@ fn look(path: &Path) -> Result<Status, OpenError> {
         connection.query_row("SELECT created FROM outbox ORDER BY seq LIMIT 1", [], |row| row.get(0)).ok();
     let size =
         |suffix: &str| std::fs::metadata(format!("{}{suffix}", path.display())).map_or(0, |file| file.len());
-    Ok(Status { totals, oldest, disk_bytes: size("") + size("-wal"), health: Health::Well })
+    Ok(Status { totals, oldest, disk_bytes: size("") + size("-wal"), ..Status::default() })
 }

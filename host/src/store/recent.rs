@@ -1,4 +1,7 @@
-//! Fingerprints of recently committed messages, by device: how a QoS 1 repetition is recognised.
+//! Fingerprints of recently committed messages: how a QoS 1 repetition is recognised.
+//!
+//! Remembered are the last ones of each device, for a device that comes back after hours with what it had in flight; and
+//! the last ones of all devices together, for a broker or a concentrator that has thousands in flight, of few devices.
 //!
 //! Kept in memory by the lane and, as an append-only log, in the store: each commit carries the entries it added, and
 //! when the log has grown the writer replaces it by a snapshot in the same format. One entry is
@@ -6,20 +9,25 @@
 //! ```text
 //! define    varint(slot * 2 + 1)  varint(length)  name     the slot now belongs to this device and is empty
 //! remember  varint(slot * 2)      8 bytes, little endian   a fingerprint of the slot's device
+//! latest    varint(DEVICES * 2)   8 bytes, little endian   a fingerprint of whatever device, in snapshots
 //! ```
 //! so a message costs 8 bytes and one or two for the slot. Does not compute fingerprints ([`crate::intake::fingerprint`]
 //! does; they contain the device) and does not decide what a suspect is.
 //!
-//! Invariants: at most [`DEVICES`] devices with [`PER_DEVICE`] fingerprints each; a replayed log gives the same contents
-//! as the memory that wrote it.
+//! Invariants: at most [`DEVICES`] devices with [`PER_DEVICE`] fingerprints each, and the [`LATEST`] of all; a replayed
+//! log knows all that the memory knew that wrote it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Most devices remembered; beyond, one not heard of lately is forgotten (its next repetition would be taken twice).
 pub const DEVICES: usize = 10_000;
 /// Fingerprints remembered for a device: more than the 20 to 50 messages a client keeps in flight.
 pub const PER_DEVICE: usize = 64;
+/// Fingerprints remembered whatever their device: four times what a broker session may have in flight by default.
+pub const LATEST: usize = 16_384;
+/// In a log, instead of a slot: the fingerprint is one of the latest of all.
+const OF_ANY: u32 = DEVICES as u32;
 /// Bytes of one row of a snapshot, about.
 const CHUNK: usize = 64 << 10;
 
@@ -30,6 +38,8 @@ pub struct Recent {
     slots: Vec<Slot>,
     /// Where the search for a device to forget goes on (second chance).
     hand: usize,
+    /// Of all devices, oldest first.
+    latest: VecDeque<u64>,
     log: Vec<u8>,
 }
 
@@ -77,10 +87,11 @@ impl Recent {
         number
     }
 
-    /// Whether this fingerprint is among the slot's last ones.
+    /// Whether this fingerprint is among the slot's last ones, or the last ones of all.
     #[must_use]
     pub fn contains(&self, slot: u32, fingerprint: u64) -> bool {
         self.slots.get(slot as usize).is_some_and(|slot| slot.ring.contains(&fingerprint))
+            || self.latest.contains(&fingerprint)
     }
 
     /// Adds a fingerprint.
@@ -88,7 +99,15 @@ impl Recent {
         if let Some(entry) = self.slots.get_mut(slot as usize) {
             entry.push(fingerprint);
             write_remember(&mut self.log, slot, fingerprint);
+            self.push_latest(fingerprint);
         }
+    }
+
+    fn push_latest(&mut self, fingerprint: u64) {
+        if self.latest.len() == LATEST {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(fingerprint);
     }
 
     /// What was added since the last call, for the commit.
@@ -120,6 +139,10 @@ impl Recent {
                 chunks.push(std::mem::take(&mut chunk));
             }
         }
+        // Last, since replaying the devices' own fingerprints makes them the latest.
+        for &fingerprint in &self.latest {
+            write_remember(&mut chunk, OF_ANY, fingerprint);
+        }
         if !chunk.is_empty() {
             chunks.push(chunk);
         }
@@ -145,7 +168,12 @@ impl Recent {
         } else {
             let (bytes, rest) = log.split_first_chunk::<8>()?;
             *log = rest;
-            self.slots.get_mut(slot).map(|entry| entry.push(u64::from_le_bytes(*bytes)))
+            let fingerprint = u64::from_le_bytes(*bytes);
+            if slot != OF_ANY as usize {
+                self.slots.get_mut(slot)?.push(fingerprint);
+            }
+            self.push_latest(fingerprint);
+            Some(())
         }
     }
 
@@ -213,14 +241,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_64_of_a_device_are_known_and_no_more() {
+    fn the_last_64_of_a_device_stay_known_whatever_the_others_send() {
         let mut recent = Recent::default();
         let slot = recent.slot("press-1");
         (1..=100).for_each(|n| recent.remember(slot, n));
-        assert!(!recent.contains(slot, 36));
-        assert!((37..=100).all(|n| recent.contains(slot, n)));
         let other = recent.slot("press-2");
-        assert!(!recent.contains(other, 100), "fingerprints belong to one device");
+        (1_000..).take(LATEST).for_each(|n| recent.remember(other, n));
+        let mut copy = Recent::default();
+        assert!(recent.snapshot().iter().all(|chunk| copy.replay(chunk)));
+        for recent in [&recent, &copy] {
+            assert!((1..=36).all(|n| !recent.contains(slot, n)));
+            assert!((37..=100).all(|n| recent.contains(slot, n)));
+        }
+    }
+
+    #[test]
+    fn what_one_device_has_in_flight_at_a_broker_is_known() {
+        let mut recent = Recent::default();
+        let slot = recent.slot("press-1");
+        (1..).take(LATEST + 1).for_each(|n| recent.remember(slot, n));
+        let (mut replayed, mut copy) = (Recent::default(), Recent::default());
+        assert!(replayed.replay(&recent.take_log()));
+        assert!(recent.snapshot().iter().all(|chunk| copy.replay(chunk)));
+        for recent in [&recent, &replayed, &copy] {
+            assert!(!recent.contains(slot, 1));
+            assert!((2..).take(LATEST).all(|n| recent.contains(slot, n)));
+        }
     }
 
     #[test]

@@ -238,16 +238,22 @@ impl Writer {
         if effects.expiries {
             self.next_expiry = retention::next_expiry(&self.connection).unwrap_or(Some(0));
         }
+        let mut filled = 0;
         {
             let mut window = locked(&self.shared.window);
             for (priority, batch) in effects.added {
+                filled += batch.payload.len() as u64;
                 window.push(priority, batch);
             }
             for (from, to) in effects.gone {
                 window.remove(from, to);
             }
         }
-        locked(&self.shared.status).totals = self.totals;
+        {
+            let mut status = locked(&self.shared.status);
+            status.totals = self.totals;
+            status.filled_bytes += filled;
+        }
         self.announce.send_replace(waiting(&self.totals));
         for commit in self.pending.drain(..effects.admitted) {
             for custody in commit.custody {

@@ -154,6 +154,7 @@ impl Link {
                     standing.episode_left = None;
                     standing.next = None;
                     standing.then = None;
+                    standing.parked_because = None;
                     standing.quic_again = quic_again;
                 });
             }
@@ -257,6 +258,10 @@ impl Link {
             standing.episode_left = Some(why.elapsed_left);
             standing.next = next.clone();
             standing.then = then;
+            standing.parked_because = match step {
+                Step::Parked { because, .. } => Some(*because),
+                _ => None,
+            };
             standing.quic_again = course.routes.better().map(|(_, due)| self.at_wall_clock(due));
             for link in &mut standing.tenants {
                 link.admitted = false;

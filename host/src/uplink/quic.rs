@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::pulse::Traffic;
 use super::transport::{LinkError, READ, STAGGER, from_alert};
 
 /// What QUIC takes as the round-trip time before it has measured it: the first packet is repeated after three times this.
@@ -62,9 +63,12 @@ impl Connection {
         self.connection.rtt()
     }
 
-    /// Packets received so far.
-    pub(super) fn received(&self) -> u64 {
-        self.connection.stats().udp_rx.datagrams
+    /// What was sent and received so far.
+    pub(super) fn traffic(&self) -> Traffic {
+        let stats = self.connection.stats();
+        let sent = stats.frame_tx;
+        // Repetitions and probes go out with a frame that wants an answer at once.
+        Traffic { asked: sent.stream + sent.ping + sent.immediate_ack, received: stats.udp_rx.datagrams }
     }
 
     /// Closes and waits until the stamp has been told, at most for `patience`.

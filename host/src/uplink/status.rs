@@ -70,6 +70,9 @@ pub struct LinkStatus {
     /// What comes when this episode ends without success, as in `uplink.retry.afterwards`; absent while connected.
     #[serde(default)]
     pub then: Option<String>,
+    /// Why the episode was ended, while it is parked.
+    #[serde(default)]
+    pub parked_because: Option<String>,
     /// UDP is blocked at this endpoint: data goes over TCP, and QUIC is looked for again then (nanoseconds since 1970 UTC).
     #[serde(default)]
     pub quic_again: Option<i64>,
@@ -134,6 +137,7 @@ pub(super) struct Standing {
     pub(super) episode_left: Option<Duration>,
     pub(super) next: Option<String>,
     pub(super) then: Option<&'static str>,
+    pub(super) parked_because: Option<backoff::Ended>,
     pub(super) quic_again: Option<i64>,
     pub(super) tenants: Vec<TenantLink>,
 }
@@ -171,6 +175,7 @@ impl Board {
                 episode_left: None,
                 next: None,
                 then: None,
+                parked_because: None,
                 quic_again: None,
                 tenants: tenants.iter().map(unasked).collect(),
             }),
@@ -217,6 +222,7 @@ impl Board {
             episode_left_s: standing.episode_left.map(|left| left.as_secs_f64()),
             next: standing.next,
             then: standing.then.map(str::to_owned),
+            parked_because: standing.parked_because.map(|because| because.to_string()),
             quic_again: standing.quic_again,
             attempts: count(&self.attempts),
             parked: count(&self.parked),

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use gateway_config::{Endpoint, Transport};
 
 use super::identity::IdentityError;
+use super::pulse::Traffic;
 use super::{quic, tcp};
 
 /// Longest wait for the handshake with all addresses of an endpoint.
@@ -178,10 +179,10 @@ impl Connection {
         }
     }
 
-    /// Packets received so far; `None` where the system itself breaks a connection that is not answered.
-    pub(super) fn received(&self) -> Option<u64> {
+    /// What was sent and received so far; `None` where the system itself breaks a connection that is not answered.
+    pub(super) fn traffic(&self) -> Option<Traffic> {
         match self {
-            Self::Quic(connection) => Some(connection.received()),
+            Self::Quic(connection) => Some(connection.traffic()),
             Self::Tcp(_) => None,
         }
     }

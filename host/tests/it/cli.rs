@@ -251,7 +251,7 @@ fn a_message_is_acknowledged_lands_and_is_counted_and_sigterm_ends_well() {
     assert_eq!((status.uplink.state.as_str(), status.unrouted.kept), ("connected", 1));
     let source = &status.sources[0];
     assert_eq!((source.messages, source.unrouted, source.connections), (3, 1, 1));
-    assert!(status.process.rss_bytes > 0 && status.process.cpu_seconds > 0.0);
+    assert!(status.process.rss_bytes > 0 && status.process.threads > 0);
     assert_eq!(stamp.landed("acme").len(), 1);
 
     let seen = text(&cli(&["status"], &site.path("gateway.toml")).stdout);
@@ -336,4 +336,81 @@ fn help_teaches_with_an_example() {
     let output = Command::new(env!("CARGO_BIN_EXE_sluice-gateway")).arg("--help").output().unwrap();
     let told = text(&output.stdout);
     assert!(told.contains("[[source]]") && told.contains("mosquitto_pub"), "{told}");
+}
+
+#[test]
+fn why_says_what_it_waits_for_and_retry_now_ends_the_wait() {
+    let site = Site::new();
+    let stamp = TestStamp::start(&site.pki, Manner::Named("other"));
+    let config = site.configure(&format!("{CHAIN}{}", site.uplink(&stamp, &["acme"])));
+    assert_eq!(cli(&["why"], &config).status.code(), Some(3), "it does not run");
+    assert_eq!(cli(&["retry-now"], &config).status.code(), Some(3));
+    let gateway = site.run();
+    wait_until("the link is parked", || gateway.status().uplink.state == "parked");
+    let output = cli(&["why", "--json"], &config);
+    let why: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let link = &why["uplinks"][0];
+    assert_eq!((&link["stamp"], &link["state"]), (&"s1".into(), &"parked".into()), "{why}");
+    assert!(link["cause"].as_str().unwrap().contains("other"), "{why}");
+    assert!(link["until"].as_i64() > link["since"].as_i64(), "{why}");
+    assert_eq!((&link["attempts"], &link["parked"]), (&1.into(), &1.into()));
+    assert_eq!((&why["retries"]["tokens"], &why["retries"]["granted"]), (&500.into(), &0.into()));
+    let told = text(&cli(&["why"], &config).stdout);
+    for part in ["s1: parked", "next try in", "not responsible", "quic://127.0.0.1", "500 of 500"] {
+        assert!(told.contains(part), "{part} is missing in:\n{told}");
+    }
+    let output = cli(&["retry-now", "--stamp", "s2"], &config);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no stamp \"s2\""));
+    stamp.set(Manner::Honest);
+    let output = cli(&["retry-now", "--stamp", "s1"], &config);
+    assert_eq!(text(&output.stdout), "s1: was parked, tries now\n", "{}", text(&output.stderr));
+    wait_until("the link is connected", || gateway.status().uplink.state == "connected");
+    assert_eq!(text(&cli(&["retry-now"], &config).stdout), "s1: is connected\n");
+    assert_eq!(gateway.terminate(), Some(0));
+}
+
+#[test]
+fn whoever_says_nothing_to_the_admin_socket_gets_the_status_and_nonsense_gets_an_error() {
+    let site = Site::new();
+    site.configure(CHAIN);
+    let gateway = site.run();
+    let ask = |question: &[u8]| {
+        let mut stream = std::os::unix::net::UnixStream::connect(site.data_dir().join("admin.sock")).unwrap();
+        stream.write_all(question).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str::<serde_json::Value>(&answer).unwrap()
+    };
+    assert_eq!(ask(b"")["gateway"], "plant7");
+    assert_eq!(ask(b"{\"do\":\"status\"}\n")["gateway"], "plant7");
+    assert!(ask(b"{\"do\":\"dance\"}\n")["error"].as_str().unwrap().contains("dance"));
+    assert_eq!(gateway.terminate(), Some(0));
+}
+
+#[test]
+fn status_tells_how_long_an_outage_is_covered() {
+    let site = Site::new();
+    let config = site.configure(CHAIN);
+    let gateway = site.run();
+    let mut device = Device::connect(gateway.address(), "press-1");
+    let mut packet = 0;
+    // The rate is known after ten seconds.
+    wait_until("the rate is known", || gateway.status().tenants[0].outage.fill_bytes_per_second.is_some());
+    for _ in 0..20 {
+        packet += 1;
+        let payload = format!("{{\"ts\":{},\"temperature_c\":21.5}}", 1_760_000_000_000 + u64::from(packet));
+        device.publish("site/acme/press-1/telemetry", &payload, packet);
+        device.acknowledged();
+    }
+    wait_until("data counts", || gateway.status().tenants[0].outage.covered_hours.is_some());
+    let tenant = gateway.status().tenants.remove(0);
+    let outage = tenant.outage;
+    assert!(outage.fill_bytes_per_second.is_some_and(|rate| rate > 0.0), "{outage:?}");
+    assert!(outage.quota_left_bytes < tenant.quota_bytes && outage.quota_left_bytes > 0);
+    assert!(outage.covered_hours.is_some_and(|hours| hours > 0.1) && outage.disk_free_bytes.is_some());
+    assert_eq!((tenant.outbox.rows, tenant.outbox.batches > 0), (20, true));
+    let told = text(&cli(&["status"], &config).stdout);
+    assert!(told.contains("COVERS") && told.contains("B/s"), "{told}");
+    assert_eq!(gateway.terminate(), Some(0));
 }

@@ -245,3 +245,21 @@ fn beyond_the_days_budget_alarms_pass_and_the_rest_waits() {
     assert_eq!(stamp.landed("acme").len(), landed + 1);
     uplink.stop().unwrap();
 }
+
+#[test]
+fn a_stamp_that_acknowledges_late_is_not_taken_for_lost() {
+    let site = Site::new();
+    let store = site.store("acme");
+    fill(&store, 5, 1_000, Priority::Normal);
+    let stamp = TestStamp::start(&site.pki, Manner::AckWhenTold);
+    let uplink = start(&site.config(&stamp, &["acme"]), &[&store]);
+    wait_until("all are on their way", || stamp.received("acme").len() == 5);
+    // Longer than a stamp may leave a packet unanswered.
+    let until = Instant::now() + Duration::from_secs(8);
+    wait_until("eight seconds have passed", || Instant::now() >= until);
+    stamp.set(Manner::Honest);
+    wait_until("the outbox is empty", || waiting(&store) == 0);
+    assert_eq!(link(&uplink).connections, 1);
+    assert_eq!(stamp.received("acme").len(), 5, "nothing was sent again");
+    uplink.stop().unwrap();
+}
