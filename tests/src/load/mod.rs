@@ -29,7 +29,7 @@ pub struct Plan {
     pub rate: Option<f64>,
     /// Messages of each device, after which it stops; `None`: until told to.
     pub each: Option<u32>,
-    /// Unacknowledged messages per device. At most 64: a gateway tells repetitions among a device's last 64.
+    /// Unacknowledged messages per device.
     pub window: usize,
     /// Each device breaks its own connection after that many messages, with acknowledgements on their way; `None`:
     /// never.
