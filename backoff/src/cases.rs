@@ -96,6 +96,7 @@ fn the_ways_are_taken_in_order_each_with_its_own_episode_and_then_it_parks() {
     let mut seen = Vec::new();
     let mut retries = 0;
     loop {
+        assert!(seen.len() <= 4, "it does not end: {seen:?}");
         match circuit.on_failure(&policy, &mut ledger, transient(), now, u64::MAX / 8) {
             Step::Retry { at } => {
                 (now, retries) = (at, retries + 1);
@@ -192,4 +193,16 @@ fn a_person_reads_which_way_is_tried_and_what_comes_then() {
         circuit.why(&policy, now).sentence(now),
         "waiting, next try now by the other transport: refused (15 retries left, then another endpoint)"
     );
+}
+
+#[test]
+fn a_short_connection_after_parking_leaves_the_new_episode_its_full_length() {
+    let (policy, mut ledger, mut episode) = (Policy::upstream(), Ledger::default(), Episode::new());
+    let start = Moment(Duration::from_secs(50));
+    let parked = episode.on_failure(&policy, &mut ledger, Outcome::misdirected("not assigned"), start, 0);
+    let Decision::Parked { until, .. } = parked else { panic!("{parked:?}") };
+    episode.on_connected(until);
+    let lost = until.after(policy.stable_for() / 2);
+    assert_eq!(episode.on_failure(&policy, &mut ledger, transient(), lost, 0), Decision::Retry { at: lost });
+    assert_eq!(episode.why(&policy, lost).elapsed_left, policy.elapsed());
 }
