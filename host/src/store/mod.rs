@@ -42,7 +42,7 @@ pub use commit::{Commit, Counts, DeadLetter, NewBatch, StateChange};
 pub use folder::DataFolder;
 pub use opening::{OpenError, Opened, SetAside};
 pub use peek::peek;
-pub use recent::{DEVICES, PER_DEVICE, Recent};
+pub use recent::{DEVICES, LATEST, PER_DEVICE, Recent};
 pub use totals::{Load, Totals};
 
 use crate::outbox::Waiting;
