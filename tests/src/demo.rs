@@ -23,7 +23,7 @@ use crate::stamp::Stamp;
 use crate::world::{self, World};
 
 /// Messages per second of all devices together.
-const RATE: f64 = 4_000.0;
+const RATE: f64 = 15_000.0;
 /// Devices of each tenant.
 const DEVICES: usize = 20;
 /// From one line of progress to the next.
