@@ -95,7 +95,7 @@ fn main() -> Result<()> {
             run(built("bench")?.args(json.then_some("--json")).args(only))
         }
         Task::Pki { arguments } => {
-            run(cargo(root).args(["build", "--quiet", "--release", "--package", "e2e", "--bin", "pki"]))?;
+            build(root, &["--quiet", "--bin", "pki"])?;
             run(built("pki")?.args(arguments))
         }
         Task::Simulate { arguments } => {
