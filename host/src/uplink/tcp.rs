@@ -171,7 +171,10 @@ fn prepare(socket: &TcpStream) -> std::io::Result<()> {
 
 /// What TLS says comes wrapped into the socket's errors.
 fn from_io(error: &std::io::Error) -> LinkError {
-    let cause = error.to_string();
+    let cause = match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => "the stamp went away without a word".to_owned(),
+        _ => error.to_string(),
+    };
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let found = match tls {
         // Found by us, so it is the stamp's certificate that failed.

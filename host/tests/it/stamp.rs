@@ -130,14 +130,17 @@ impl TestStamp {
                 }
             }
             Over::Tcp => {
-                let hole = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
-                let port = hole.local_addr().unwrap().port();
+                // A number that is free for both; who chose it by itself may choose another one.
                 let bound = std::cell::OnceCell::new();
-                crate::wait_until("the port is free", || {
-                    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-                        .is_ok_and(|listener| bound.set(listener).is_ok())
+                crate::wait_until("a port is free", || {
+                    let address = |port| (Ipv4Addr::LOCALHOST, port);
+                    let Ok(hole) = std::net::UdpSocket::bind(address(port)) else { return false };
+                    let port = hole.local_addr().unwrap().port();
+                    std::net::TcpListener::bind(address(port))
+                        .is_ok_and(|listener| bound.set((hole, listener)).is_ok())
                 });
-                let listener = bound.into_inner().unwrap();
+                let (hole, listener) = bound.into_inner().unwrap();
+                let port = hole.local_addr().unwrap().port();
                 listener.set_nonblocking(true).unwrap();
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 runtime.spawn(accept_tcp(listener, pki.tls_server(), shared.clone()));
