@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gateway_config::{Decoder, Limits, OnFault, Priority, Route, Step, StorePolicy, Tenant, WhenFull};
 use host::intake::{Decoded, Intake, Raw, Undecodable, fingerprint};
@@ -390,10 +390,8 @@ fn a_looping_plugin_delays_nobody_but_its_own_tenant() {
     let quick = Site::start(tenant("quick", vec![]));
     quick.put(rows_of("c", &[("a", 0, 1.0)], false));
     let stuck = looping.send(rows_of("c", &[("a", 1, 1.0)], false));
-    let started = Instant::now();
     quick.put(rows_of("c", &[("a", 1, 1.0)], false));
-    assert!(started.elapsed() < Duration::from_millis(250), "{:?}", started.elapsed());
-    assert!(stuck.try_recv().is_err(), "the loop has not been stopped yet");
+    assert!(stuck.try_recv().is_err(), "the other tenant's rows are on disk before the loop is stopped");
     stuck.recv_timeout(PATIENCE).unwrap().unwrap();
     assert!(looping.letters()[0].2.contains("stopped at its time limit"));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{broadcast, watch};
 use wire::ids::{Sequence, StampId};
 use wire::message::{ALPN, Admission, BatchRefusal, CloseReason, RefusalReason, TenantIndex};
 use wire::ranges::RangeSet;
@@ -68,7 +68,7 @@ struct Tenant {
 
 struct Shared {
     manner: Mutex<Manner>,
-    changed: Notify,
+    changed: watch::Sender<()>,
     landing: Arc<Mutex<Landing>>,
     breaks: broadcast::Sender<()>,
     accepted: AtomicUsize,
@@ -104,7 +104,7 @@ impl TestStamp {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shared = Arc::new(Shared {
             manner: Mutex::new(manner),
-            changed: Notify::new(),
+            changed: watch::channel(()).0,
             landing,
             breaks: broadcast::channel(4).0,
             accepted: AtomicUsize::new(0),
@@ -171,7 +171,7 @@ impl TestStamp {
     /// Changes its manner, for open connections too.
     pub(crate) fn set(&self, manner: Manner) {
         *self.shared.manner.lock().unwrap() = manner;
-        self.shared.changed.notify_waiters();
+        self.shared.changed.send_replace(());
     }
 
     /// Breaks all connections.
@@ -311,6 +311,7 @@ async fn serve(shared: &Shared, mut line: Line) {
     let mut pending: Vec<(TenantIndex, Sequence)> = Vec::new();
     let mut batches = 0;
     let mut breaks = shared.breaks.subscribe();
+    let mut changed = shared.changed.subscribe();
     loop {
         while let Some(event) = session.poll_event() {
             match event {
@@ -387,7 +388,7 @@ async fn serve(shared: &Shared, mut line: Line) {
                 Some(bytes) => session.receive(&bytes),
                 None => return,
             },
-            () = shared.changed.notified() => {
+            _ = changed.changed() => {
                 for (index, seq) in pending.drain(..) {
                     land(shared, &tenants[usize::from(index.0)], seq, 0);
                     session.landed(index, seq, seq);

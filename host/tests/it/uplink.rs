@@ -178,7 +178,8 @@ fn a_killed_stamp_is_missed_within_seconds_while_data_is_on_its_way() {
     let killed = std::time::Instant::now();
     fill(&store, 3, 100, Priority::Normal);
     wait_until("the others have landed", || waiting(&store) == 0);
-    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
+    // An idle connection is given up after 25 s.
+    assert!(killed.elapsed() < Duration::from_secs(20), "{:?}", killed.elapsed());
     assert_eq!(stamp.landed("acme"), [1, 2, 3, 4, 5, 6]);
     uplink.stop().unwrap();
 }

