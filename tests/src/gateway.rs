@@ -38,7 +38,9 @@ pub struct Setup {
 pub struct Upstream {
     /// The stamp's id.
     pub stamp: String,
-    /// Its QUIC address.
+    /// `quic`, or `tls` for TCP alone.
+    pub transport: &'static str,
+    /// Its address.
     pub address: SocketAddr,
     /// Certificate of this gateway.
     pub identity: crate::pki::Identity,
@@ -102,11 +104,11 @@ impl Gateway {
             writeln!(text, "\n[tenant.{tenant}]\n{chain}")?;
         }
         let tenants: Vec<&str> = setup.tenants.iter().map(|(tenant, _)| tenant.as_str()).collect();
-        let Upstream { stamp, address, identity, trust } = upstream;
+        let Upstream { stamp, transport, address, identity, trust } = upstream;
         writeln!(text, "\n[uplink]\n{}", setup.uplink)?;
         writeln!(
             text,
-            "stamp = [{{ id = {stamp:?}, endpoints = [\"quic://localhost:{}\"], tenants = {tenants:?} }}]",
+            "stamp = [{{ id = {stamp:?}, endpoints = [\"{transport}://localhost:{}\"], tenants = {tenants:?} }}]",
             address.port()
         )?;
         writeln!(

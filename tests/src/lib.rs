@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`pki`] (certificates for trying things), [`world`] (a folder with configuration for one stamp
 //! and its gateways), [`process`] (start, kill, measure), [`load`] (devices that publish and remember what was
-//! acknowledged), [`oracle`] (what must have landed against what did), [`demo`], [`bench`]. Nothing here is part of the
+//! acknowledged), [`proxy`] (a line with faults), [`oracle`] (what must have landed against what did), [`demo`], [`bench`]. Nothing here is part of the
 //! product, and nothing in here is a mock: the binaries are the ones that ship.
 #![allow(
     clippy::indexing_slicing,
@@ -21,5 +21,6 @@ pub mod load;
 pub mod oracle;
 pub mod pki;
 pub mod process;
+pub mod proxy;
 pub mod stamp;
 pub mod world;

@@ -53,7 +53,8 @@ impl World {
     /// The way to a stamp with any certificate.
     #[must_use]
     pub fn upstream(&self, stamp: &Stamp, identity: Identity) -> Upstream {
-        Upstream { stamp: stamp.id.clone(), address: stamp.address, identity, trust: self.pki.trust() }
+        let (stamp, address) = (stamp.id.clone(), stamp.address);
+        Upstream { stamp, transport: "quic", address, identity, trust: self.pki.trust() }
     }
 }
 

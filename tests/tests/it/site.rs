@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use e2e::gateway::{Gateway, Setup};
+use e2e::gateway::{Gateway, Setup, Upstream};
 use e2e::load::{Fleet, Plan};
 use e2e::oracle::{self, Account, Rules};
 use e2e::process::wait_until;
+use e2e::proxy::Proxy;
 use e2e::stamp::Stamp;
 use e2e::world::{World, workload_chain};
+use host::uplink::LinkStatus;
 
 /// Longest wait for any state.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,6 +49,35 @@ impl Site {
         Self { gateway, stamp, world, rules: HashMap::new() }
     }
 
+    /// Starts both, with a line of the test's own between them.
+    pub(crate) fn start_behind_proxy(setup: &Setup) -> (Self, Proxy) {
+        let mut site = Self::create(setup);
+        let proxy = Proxy::start(site.stamp.address, seed()).unwrap();
+        let upstream = site.world.upstream(&site.stamp, site.world.pki.gateway("edge-1").unwrap());
+        let upstream = Upstream { address: proxy.address, ..upstream };
+        site.gateway = Gateway::create(site.world.path(), "edge-1", setup, &upstream).unwrap();
+        site.stamp.start().unwrap();
+        site.gateway.start().unwrap();
+        (site, proxy)
+    }
+
+    /// The link to the stamp, as the gateway tells of it.
+    pub(crate) fn link(&self) -> LinkStatus {
+        self.gateway.status().unwrap().uplink.links.remove(0)
+    }
+
+    /// Rows that landed, as the gateway counts them in its present life.
+    fn landed(&self) -> u64 {
+        self.gateway.status().unwrap().tenants.iter().map(|tenant| tenant.landed_rows).sum()
+    }
+
+    /// Waits until that many more rows have landed than now.
+    pub(crate) fn wait_landed(&self, rows: u64) {
+        let before = self.landed();
+        let more = wait_until("rows land", PATIENCE, || Ok(self.landed() >= before + rows));
+        assert!(more.is_ok(), "{more:?}\n{:#?}\n{}", self.link(), self.gateway.log());
+    }
+
     /// Waits until the gateway has taken that many rows of all tenants.
     pub(crate) fn wait_accepted(&self, rows: u64) {
         let accepted = || {
@@ -78,7 +109,13 @@ impl Site {
 
 /// A plan with the seed printed, so that a failure can be played again.
 pub(crate) fn plan(address: SocketAddr, fleets: Vec<Fleet>, rate: f64) -> Plan {
+    let seed = seed();
+    Plan { address, fleets, rate: Some(rate), each: None, window: 32, cut_after: None, seed }
+}
+
+/// What everything random of a test follows from; printed.
+pub(crate) fn seed() -> u64 {
     let seed = std::process::id().into();
     println!("seed {seed}");
-    Plan { address, fleets, rate: Some(rate), each: None, window: 32, cut_after: None, seed }
+    seed
 }
