@@ -10,6 +10,10 @@
 mod bad_input;
 mod config;
 mod disk;
+mod faults_blocked;
+mod faults_kill;
+mod faults_line;
+mod faults_refused;
 mod generator;
 mod identity;
 mod main_path;
