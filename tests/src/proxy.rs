@@ -336,3 +336,65 @@ async fn heard(line: &Line) {
     // The sender lives as long as the line.
     let _ = line.faults.subscribe().wait_for(|faults| !faults.tcp_silent).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(300);
+
+    fn pair() -> (UdpSocket, UdpSocket, Proxy) {
+        let (stamp, gateway) =
+            (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let proxy = Proxy::start(stamp.local_addr().unwrap(), 1).unwrap();
+        gateway.connect(proxy.address).unwrap();
+        (stamp, gateway, proxy)
+    }
+
+    #[test]
+    fn after_a_change_of_address_the_stamp_sees_another_port_and_its_answers_still_arrive() {
+        let (stamp, gateway, proxy) = pair();
+        let mut piece = [0; 8];
+        gateway.send(b"one").unwrap();
+        let (_, first) = stamp.recv_from(&mut piece).unwrap();
+        proxy.change_address();
+        let mut second = first;
+        while second == first {
+            gateway.send(b"two").unwrap();
+            second = stamp.recv_from(&mut piece).unwrap().1;
+        }
+        stamp.send_to(b"back", second).unwrap();
+        assert_eq!(gateway.recv(&mut piece).unwrap(), 4);
+        assert_eq!(proxy.flows(), 1);
+    }
+
+    #[test]
+    fn a_silent_line_takes_datagrams_and_delivers_none() {
+        let (stamp, gateway, proxy) = pair();
+        stamp.set_read_timeout(Some(SHORT)).unwrap();
+        proxy.set(Faults { udp_silent: true, ..Faults::default() });
+        gateway.send(b"one").unwrap();
+        assert!(stamp.recv(&mut [0; 8]).is_err());
+        assert_eq!(proxy.lost(), 1);
+    }
+
+    #[test]
+    fn with_jitter_datagrams_overtake_each_other_and_all_arrive() {
+        let (stamp, gateway, proxy) = pair();
+        proxy.set(Faults { jitter: Duration::from_millis(50), ..Faults::default() });
+        for number in 0..100_u8 {
+            gateway.send(&[number]).unwrap();
+        }
+        let mut piece = [0];
+        let mut seen: Vec<u8> = Vec::new();
+        while seen.len() < 100 {
+            stamp.recv(&mut piece).unwrap();
+            seen.push(piece[0]);
+        }
+        assert!(!seen.is_sorted(), "{seen:?}");
+        seen.sort_unstable();
+        assert_eq!(seen, (0..100).collect::<Vec<u8>>());
+    }
+}
