@@ -119,10 +119,11 @@ impl Listener {
         let access = Access::new(&setup.listener)?;
         let tls = setup.listener.tls.as_ref().map(tls::server).transpose()?.map(TlsAcceptor::from);
         let counters = Arc::new(Counters::default());
-        let pace = Pace::new(Arc::clone(&counters), setup.gather.linger);
+        let pace = Arc::new(Pace::new(Arc::clone(&counters), setup.gather.linger));
+        let before_park = Arc::clone(&pace);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .on_thread_park(move || pace.before_park())
+            .on_thread_park(move || before_park.before_park())
             .build()
             .map_err(StartError::Thread)?;
         let listener = bind(&runtime, setup.listener.listen)?;
@@ -132,7 +133,7 @@ impl Listener {
 
         let name = Arc::clone(&setup.name);
         let (told, told_later) = mpsc::unbounded_channel();
-        let shared = Arc::new(share(setup, access, Arc::clone(&counters), Desk::new(told)));
+        let shared = Arc::new(share(setup, access, Arc::clone(&counters), pace, Desk::new(told)));
         let (stop, stopped) = oneshot::channel();
         let (over, done) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -206,11 +207,10 @@ fn bind(runtime: &tokio::runtime::Runtime, address: SocketAddr) -> Result<TcpLis
     listen().map_err(|cause| StartError::Bind { address, cause })
 }
 
-fn share(setup: Setup, access: Access, counters: Arc<Counters>, desk: Desk) -> Shared {
+fn share(setup: Setup, access: Access, counters: Arc<Counters>, pace: Arc<Pace>, desk: Desk) -> Shared {
     let Setup { name, listener, rules, gather, lanes, held, known, sessions, unrouted } = setup;
     let settings = Settings {
         name: Arc::clone(&name),
-        linger: gather.linger,
         max_connections: listener.max_connections,
         max_payload: listener.max_payload,
         max_packet: listener.max_payload + MAX_OVERHEAD,
@@ -226,7 +226,7 @@ fn share(setup: Setup, access: Access, counters: Arc<Counters>, desk: Desk) -> S
     let gatherer = Gatherer::new(name, rules, lanes, gather, custody);
     let mut state = State::new(gatherer, sessions, unrouted, READ);
     restore(&mut state, known, held, listener.max_session_expiry);
-    Shared::new(settings, access, counters, desk, state)
+    Shared::new(settings, access, counters, pace, desk, state)
 }
 
 /// Takes up the sessions of a former life, with the identifiers they hold.

@@ -2,8 +2,8 @@
 //!
 //! Receiving costs by the system call and by the wake-up, hardly by the byte. A thread that sleeps until a socket is
 //! readable is woken for nearly each message; one that rests after each round finds many sockets readable, and several
-//! messages in each, for one wake-up. It delays a message by at most half the linger time, which its batch would wait
-//! anyway, and a listener with few messages never rests.
+//! messages in each, for one wake-up. What a message waits in its socket it need not wait in its batch: it is
+//! taken off the linger time ([`Pace::linger`]). A listener with few messages never rests.
 //!
 //! Invariant: never rests twice without a message in between, so acknowledgements and accepts are delayed by at most one
 //! rest.
@@ -41,13 +41,24 @@ impl Pace {
     pub(crate) fn new(counters: Arc<Counters>, linger: Duration) -> Self {
         Self {
             counters,
-            longest: linger / 2,
+            longest: linger,
             started: Instant::now(),
             seen: AtomicU64::new(0),
             window: AtomicU64::new(0),
             window_seen: AtomicU64::new(0),
             rest: AtomicU64::new(0),
         }
+    }
+
+    /// How long it rests at present.
+    fn rested(&self) -> Duration {
+        Duration::from_nanos(self.rest.load(Ordering::Relaxed))
+    }
+
+    /// How long a batch may wait from its first message on. That message may have waited for one rest in its socket, and
+    /// the time may be up only after another one.
+    pub(crate) fn linger(&self) -> Duration {
+        self.longest.saturating_sub(2 * self.rested())
     }
 
     /// Rests if there is reason to.
@@ -64,7 +75,7 @@ impl Pace {
             let rest = rest(more, elapsed, self.counters.connections.get(), self.longest);
             self.rest.store(u64::try_from(rest.as_nanos()).unwrap_or_default(), Ordering::Relaxed);
         }
-        let rest = Duration::from_nanos(self.rest.load(Ordering::Relaxed));
+        let rest = self.rested();
         if !rest.is_zero() {
             std::thread::sleep(rest);
         }
@@ -91,12 +102,13 @@ mod tests {
 
     #[test]
     fn it_rests_as_long_as_it_takes_to_read_messages_together_and_no_longer() {
-        let linger = Duration::from_millis(20);
+        let linger = Duration::from_millis(40);
         let second = Duration::from_secs(1);
-        let at = |rate, connections| rest(rate, second, connections, linger / 2);
+        let at = |rate, connections| rest(rate, second, connections, linger);
         assert_eq!(at(900, 200), Duration::ZERO);
         assert_eq!(at(5_000, 200), SHORT);
-        assert_eq!(at(50_000, 200), linger / 2);
+        assert_eq!(at(50_000, 200), Duration::from_millis(12));
+        assert_eq!(at(10_000, 200), linger);
         assert_eq!(at(100_000, 100), Duration::from_millis(3));
         assert_eq!(at(1_000_000, 1), SHORT);
         assert_eq!(rest(50_000, second, 200, Duration::ZERO), SHORT.min(Duration::ZERO));

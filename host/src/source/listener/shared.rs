@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::access::Access;
 use super::acks::Desk;
 use super::counters::Counters;
+use super::pace::Pace;
 use super::state::{Bell, State};
 use crate::source::rows::TenantIndex;
 
 /// Limits and names, as configured.
 pub(crate) struct Settings {
     pub(crate) name: Arc<str>,
-    pub(crate) linger: Duration,
     pub(crate) max_connections: usize,
     pub(crate) max_payload: usize,
     /// Most bytes of a packet after its fixed header: payload, topic and properties.
@@ -28,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) access: Access,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) pace: Arc<Pace>,
     pub(crate) desk: Desk,
     state: Mutex<State>,
     bells: Arc<[Bell]>,
@@ -38,11 +39,12 @@ impl Shared {
         settings: Settings,
         access: Access,
         counters: Arc<Counters>,
+        pace: Arc<Pace>,
         desk: Desk,
         state: State,
     ) -> Self {
         let bells = Arc::clone(&state.bells);
-        Self { settings, access, counters, desk, state: Mutex::new(state), bells }
+        Self { settings, access, counters, pace, desk, state: Mutex::new(state), bells }
     }
 
     /// The state. All tasks run on one thread, so nobody ever waits here.

@@ -129,10 +129,12 @@ async fn send(shared: Arc<Shared>, tenant: TenantIndex, lane: LaneSender, progre
         loop {
             let opened = shared.state().gatherer.opened(tenant);
             let Some(opened) = opened else { break };
-            let due = Instant::from_std(opened + shared.settings.linger);
+            let due = Instant::from_std(opened + shared.pace.linger());
             tokio::select! {
                 biased;
                 () = bell.full.notified() => {}
+                // A timer would end only after the next rest.
+                () = std::future::ready(()), if due <= Instant::now() => {}
                 () = sleep_until(due) => {
                     // It may have been sent meanwhile because it was full: the next one has its own time.
                     if shared.state().gatherer.opened(tenant) != Some(opened) {
