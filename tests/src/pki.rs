@@ -73,6 +73,17 @@ impl Pki {
         self.issue(&format!("gateway-{id}"), id, &[])
     }
 
+    /// A gateway's certificate that has expired; [`Pki::gateway`] renews it in the same files.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn expired_gateway(&self, id: &str) -> Result<Identity> {
+        let mut params = params(id, &[])?;
+        // More than a year ago.
+        params.not_after = params.not_before;
+        self.sign(params, &format!("gateway-{id}"))
+    }
+
     /// A gateway's certificate under another file name, as the README has it for a single gateway.
     ///
     /// # Errors
@@ -90,7 +101,10 @@ impl Pki {
     }
 
     fn issue(&self, file: &str, common_name: &str, names: &[&str]) -> Result<Identity> {
-        let mut params = params(common_name, names)?;
+        self.sign(params(common_name, names)?, file)
+    }
+
+    fn sign(&self, mut params: CertificateParams, file: &str) -> Result<Identity> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
