@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use e2e::gateway::Setup;
-use e2e::load::{Fleet, Load};
+use e2e::load::{Fleet, Ledger, Load};
+use e2e::oracle::{self, Rules};
+use e2e::process::wait_until;
 use e2e::proxy::{Faults, Proxy};
 use e2e::world::workload_chain;
 
-use crate::site::{Site, plan};
+use crate::site::{PATIENCE, Site, plan};
 
-fn start() -> (Site, Proxy) {
-    let tenants = vec![("acme".to_owned(), workload_chain("acme"))];
+fn start(tenants: &[&str]) -> (Site, Proxy) {
+    let tenants = tenants.iter().map(|tenant| ((*tenant).to_owned(), workload_chain(tenant))).collect();
     Site::start_behind_proxy(&Setup { tenants, ..Setup::default() })
 }
 
@@ -22,7 +24,7 @@ fn messages(site: &Site, each: u32) -> Load {
 
 #[test]
 fn loss_delay_and_reordering_lose_and_repeat_nothing() {
-    let (mut site, proxy) = start();
+    let (mut site, proxy) = start(&["acme"]);
     let (delay, jitter) = (Duration::from_millis(200), Duration::from_millis(20));
     proxy.set(Faults { loss: 0.05, delay, jitter, ..Faults::default() });
     let ledger = messages(&site, 500).wait().unwrap();
@@ -35,7 +37,7 @@ fn loss_delay_and_reordering_lose_and_repeat_nothing() {
 
 #[test]
 fn a_line_of_64_kbit_per_second_carries_what_it_can_and_the_rest_waits() {
-    let (mut site, proxy) = start();
+    let (mut site, proxy) = start(&["acme"]);
     proxy.set(Faults { rate: Some(8_000), ..Faults::default() });
     let ledger = messages(&site, 300).wait().unwrap();
     let account = site.settle(&ledger);
@@ -44,7 +46,7 @@ fn a_line_of_64_kbit_per_second_carries_what_it_can_and_the_rest_waits() {
 
 #[test]
 fn a_change_of_address_in_mid_transfer_keeps_the_connection() {
-    let (mut site, proxy) = start();
+    let (mut site, proxy) = start(&["acme"]);
     let load = messages(&site, 1_000);
     for _ in 0..3 {
         site.wait_landed(1_000);
@@ -56,4 +58,36 @@ fn a_change_of_address_in_mid_transfer_keeps_the_connection() {
     let link = site.link();
     assert_eq!((link.connections, link.attempts), (1, 1), "{link:#?}\n{}", site.gateway.log());
     assert_eq!(proxy.attempts(), 1);
+}
+
+#[test]
+fn after_an_outage_a_small_backlog_does_not_wait_for_a_large_one() {
+    let (mut site, proxy) = start(&["acme", "globex"]);
+    site.stamp.kill().unwrap();
+    let acme = backlog(&site, Fleet::new("acme", 20, 1), 5_000);
+    let globex = backlog(&site, Fleet::new("globex", 1, 1), 500);
+    proxy.set(Faults { rate: Some(80_000), ..Faults::default() });
+    let large = site.gateway.tenant("acme").unwrap().outbox.rows;
+    site.stamp.start().unwrap();
+    let waiting = |tenant: &str| site.gateway.tenant(tenant).map(|tenant| tenant.outbox.rows);
+    wait_until("the small backlog has landed", PATIENCE, || Ok(waiting("globex")? == 0)).unwrap();
+    let left = waiting("acme").unwrap();
+    // Turns are of 128 KiB: about a third of it.
+    assert!(left > large / 3, "{left} of {large} rows of the large backlog were left");
+    proxy.set(Faults::default());
+    site.drain();
+    for ledger in [acme, globex] {
+        let tenant = ledger.devices[0].tenant.clone();
+        let landed =
+            site.stamp.landed().unwrap().filter(|row| row.as_ref().is_ok_and(|row| row.tenant == tenant));
+        let account = oracle::settle(&ledger, |_| Rules::default(), landed).unwrap();
+        assert!(account.is_kept(), "{account:#?}");
+    }
+}
+
+/// Publishes as fast as it is taken.
+fn backlog(site: &Site, fleet: Fleet, each: u32) -> Ledger {
+    let mut all = plan(site.gateway.mqtt, vec![fleet], 0.0);
+    (all.each, all.rate) = (Some(each), None);
+    Load::start(all).unwrap().wait().unwrap()
 }
