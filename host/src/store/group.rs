@@ -11,7 +11,7 @@ use wire::ids::Sequence;
 use wire::ranges::RangeSet;
 
 use super::totals::{Totals, signed, unsigned};
-use super::{Commit, DeadLetter, NewBatch, StateChange, StoreConfig, WhenFull, opening, retention, schema};
+use super::{Commit, NewBatch, StoreConfig, WhenFull, letters, opening, retention, schema, state, versions};
 use crate::intake::IdentifierChange;
 use crate::outbox::{Outgoing, Priority};
 
@@ -81,7 +81,7 @@ impl Group<'_> {
         };
         remove_landed(&transaction, self.landed, &mut effects)?;
         for (seq, reason) in self.given_up {
-            retention::refused(&transaction, *seq, reason, self.told, &mut effects)?;
+            retention::refused(&transaction, *seq, (reason, self.now), self.told, &mut effects)?;
         }
         if self.expire {
             retention::expire(&transaction, self.now, self.told, &mut effects)?;
@@ -121,12 +121,21 @@ impl Group<'_> {
         for batch in &job.batches {
             insert_batch(transaction, batch, self.now, effects)?;
         }
+        for step in &job.state_reset {
+            state::reset(transaction, step, &mut effects.totals)?;
+        }
         for change in &job.state {
-            change_state(transaction, change, &mut effects.totals)?;
+            state::change(transaction, change, &mut effects.totals)?;
+        }
+        for change in &job.versions {
+            versions::change(transaction, change, &mut effects.totals)?;
         }
         for letter in &job.dead_letters {
-            insert_dead_letter(transaction, letter, &mut effects.totals)?;
+            letters::insert(transaction, letter, self.now, &mut effects.totals)?;
         }
+        effects.totals.dead_replayed += letters::remove(transaction, &job.letters_gone, &mut effects.totals)?;
+        effects.totals.dead_dropped +=
+            letters::remove(transaction, &job.letters_dropped, &mut effects.totals)?;
         job.identifiers.iter().try_for_each(|change| change_identifier(transaction, change))
     }
 }
@@ -164,58 +173,6 @@ fn insert_batch(
     effects.expiries |= expires.is_some();
     let (route, payload) = (batch.route.clone(), batch.payload.clone());
     effects.added.push((batch.priority, Outgoing { seq, route, created: now, rows: batch.rows, payload }));
-    Ok(())
-}
-
-fn change_state(
-    transaction: &Transaction<'_>,
-    change: &StateChange,
-    totals: &mut Totals,
-) -> rusqlite::Result<()> {
-    let key = (&*change.step, change.key.as_str());
-    let mut size = transaction.prepare_cached(
-        "SELECT COALESCE(SUM(LENGTH(value) + ?3), 0) FROM state WHERE step = ?1 AND key = ?2",
-    )?;
-    let key_bytes = signed(change.key.len() as u64);
-    let before: i64 = size.query_row((key.0, key.1, key_bytes), |row| row.get(0))?;
-    totals.state_bytes = totals.state_bytes.saturating_sub(unsigned(before));
-    match &change.value {
-        Some(value) => {
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO state (step, key, value) VALUES (?1, ?2, ?3)")?
-                .execute((key.0, key.1, value))?;
-            totals.state_bytes += (value.len() + change.key.len()) as u64;
-        }
-        None => {
-            transaction.prepare_cached("DELETE FROM state WHERE step = ?1 AND key = ?2")?.execute(key)?;
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn insert_dead_letter(
-    transaction: &Transaction<'_>,
-    letter: &DeadLetter,
-    totals: &mut Totals,
-) -> rusqlite::Result<()> {
-    let size = letter.weight() as u64;
-    let mut insert = transaction.prepare_cached(
-        "INSERT INTO dead_letters (size, time, device, topic, step, digest, reason, trace, original) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )?;
-    insert.execute(params![
-        signed(size),
-        letter.time,
-        letter.device,
-        letter.topic,
-        letter.step,
-        letter.digest,
-        letter.reason,
-        letter.trace,
-        letter.original
-    ])?;
-    totals.dead_letters += 1;
-    totals.dead_bytes += size;
     Ok(())
 }
 

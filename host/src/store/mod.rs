@@ -20,6 +20,7 @@ mod commit;
 mod folder;
 pub mod gateway;
 mod group;
+mod letters;
 mod opening;
 mod peek;
 mod queue;
@@ -27,7 +28,9 @@ mod reading;
 mod recent;
 mod retention;
 mod schema;
+mod state;
 mod totals;
+mod versions;
 mod window;
 mod writer;
 
@@ -38,7 +41,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use wire::ids::{StreamId, TenantId};
 
-pub use commit::{Commit, Counts, DeadLetter, NewBatch, StateChange};
+pub use commit::{
+    Commit, Counts, DeadLetter, LetterKind, NewBatch, Snapshot, StateChange, Version, VersionChange,
+};
 pub use folder::DataFolder;
 pub use opening::{OpenError, Opened, SetAside};
 pub use peek::peek;
@@ -237,6 +242,8 @@ impl Drop for Store {
 pub struct Kept {
     /// Plugin state.
     pub state: Vec<StateEntry>,
+    /// The versions of steps, by step.
+    pub versions: Vec<StepVersions>,
     /// Fingerprints of recently committed QoS 1 messages.
     pub recent: Recent,
     /// QoS 2 packet identifiers that are taken: (listener/client, packet).
@@ -252,6 +259,17 @@ pub struct StateEntry {
     pub key: String,
     /// The value.
     pub value: Vec<u8>,
+}
+
+/// Which versions of a step are known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StepVersions {
+    /// The step.
+    pub step: String,
+    /// What ran last, and wrote the state.
+    pub current: Version,
+    /// What ran before, with the state it had then.
+    pub previous: Option<(Version, Snapshot)>,
 }
 
 /// Longest wait of an idle writer for landed batches to gather before it deletes them.

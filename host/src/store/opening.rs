@@ -9,8 +9,8 @@ use wire::ids::{Sequence, StreamId, TenantId};
 
 use super::totals::{Totals, unsigned};
 use super::{
-    DataFolder, Health, Kept, Recent, Shared, StateEntry, Status, Store, StoreConfig, queue, schema, window,
-    writer,
+    DataFolder, Health, Kept, Recent, Shared, StateEntry, Status, Store, StoreConfig, queue, schema,
+    versions, window, writer,
 };
 
 /// Why a store cannot be opened.
@@ -228,9 +228,10 @@ fn load_totals(connection: &Connection) -> rusqlite::Result<(Totals, i64)> {
 
 pub(super) fn load_kept(connection: &Connection, path: &Path) -> Result<Kept, OpenError> {
     let state = load_state(connection).map_err(schema::failed(path))?;
+    let versions = versions::load(connection).map_err(schema::failed(path))?;
     let recent = load_recent(connection).map_err(schema::failed(path))?;
     let identifiers = load_identifiers(connection).map_err(schema::failed(path))?;
-    Ok(Kept { state, recent, identifiers })
+    Ok(Kept { state, versions, recent, identifiers })
 }
 
 fn load_state(connection: &Connection) -> rusqlite::Result<Vec<StateEntry>> {

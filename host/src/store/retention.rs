@@ -6,9 +6,9 @@
 use rusqlite::{OptionalExtension, Row, Transaction};
 use wire::ids::Sequence;
 
-use super::group::{Effects, insert_dead_letter};
+use super::group::Effects;
 use super::totals::{Totals, signed, unsigned};
-use super::{DeadLetter, StoreConfig, WhenFull};
+use super::{DeadLetter, LetterKind, StoreConfig, WhenFull, letters};
 use crate::outbox::Priority;
 
 /// Reason of a receipt: the time to live has passed.
@@ -128,7 +128,7 @@ fn oldest(transaction: &Transaction<'_>, priority: Priority, need: u64) -> rusql
 pub(super) fn refused(
     transaction: &Transaction<'_>,
     seq: Sequence,
-    reason: &str,
+    (reason, now): (&str, i64),
     told: i64,
     effects: &mut Effects,
 ) -> rusqlite::Result<()> {
@@ -140,6 +140,7 @@ pub(super) fn refused(
             let letter = DeadLetter {
                 topic: row.get(4)?,
                 time: row.get(5)?,
+                kind: LetterKind::Refused,
                 reason: reason.to_owned(),
                 original: row.get(6)?,
                 ..DeadLetter::default()
@@ -148,7 +149,7 @@ pub(super) fn refused(
         })
         .optional()?;
     let Some((batch, letter)) = found else { return Ok(()) };
-    insert_dead_letter(transaction, &letter, &mut effects.totals)?;
+    letters::insert(transaction, &letter, now, &mut effects.totals)?;
     give_up(transaction, vec![batch], reason, told, effects)
 }
 

@@ -7,7 +7,10 @@
 //! commits       id                    one row a group commit: all counters and sizes as of this commit (the newest
 //!                                     row counts), and `recent`, the fingerprints it added (see `recent`)
 //! state         step, key             what plugins keep
-//! dead_letters  id                    what could not be processed, with its bytes; `size` counts for the quota
+//! versions      step, place           'current' and 'previous' plugin of a step: digest, version, since; `state` of the
+//!                                     previous one as it was then (see `versions`)
+//! dead_letters  id (never used again) what could not be processed, with its bytes; `size` counts for the quota, `kept`
+//!                                     is when it was committed, `frame` the row a replay goes on from
 //! receipts      id                    ranges of batches given up, not yet taken by the stamp
 //! identifiers   client, packet        QoS 2 packet identifiers that are taken
 //! ```
@@ -37,7 +40,7 @@ const CHECKPOINT_PAGES: i64 = 2_000;
 const CHECK_WHOLE_BYTES: u64 = 64 << 20;
 
 /// From version n to n + 1.
-const MIGRATIONS: [&str; 1] = [VERSION_1];
+const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
 
 const VERSION_1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -60,6 +63,24 @@ CREATE TABLE dead_letters (
 CREATE TABLE receipts (
     id INTEGER PRIMARY KEY, first INTEGER NOT NULL, last INTEGER NOT NULL, rows INTEGER NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE identifiers (client TEXT NOT NULL, packet INTEGER NOT NULL, PRIMARY KEY (client, packet)) WITHOUT ROWID;
+";
+
+const VERSION_2: &str = "
+ALTER TABLE commits ADD COLUMN dead_replayed INTEGER;
+ALTER TABLE commits ADD COLUMN dead_dropped INTEGER;
+CREATE TABLE versions (
+    step TEXT NOT NULL, place TEXT NOT NULL, digest TEXT NOT NULL, version TEXT NOT NULL, since INTEGER NOT NULL,
+    state BLOB, PRIMARY KEY (step, place)) WITHOUT ROWID;
+ALTER TABLE dead_letters RENAME TO dead_letters_1;
+CREATE TABLE dead_letters (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, size INTEGER NOT NULL, kept INTEGER NOT NULL, time INTEGER NOT NULL,
+    kind TEXT NOT NULL, device TEXT NOT NULL, topic TEXT NOT NULL, step TEXT NOT NULL, plugin TEXT NOT NULL,
+    digest TEXT NOT NULL, config TEXT NOT NULL, reason TEXT NOT NULL, trace TEXT NOT NULL, frame BLOB NOT NULL,
+    original BLOB NOT NULL);
+INSERT INTO dead_letters
+    SELECT id, size, time, time, 'unknown', device, topic, step, '', digest, '', reason, trace, X'', original
+    FROM dead_letters_1 ORDER BY id;
+DROP TABLE dead_letters_1;
 ";
 
 /// Opens a file for writing, makes it where it is missing, and brings it to the current version.
@@ -143,6 +164,7 @@ pub(super) fn check(
             "PRAGMA quick_check('meta')",
             "PRAGMA quick_check('commits')",
             "PRAGMA quick_check('state')",
+            "PRAGMA quick_check('versions')",
             "PRAGMA quick_check('receipts')",
             "PRAGMA quick_check('identifiers')",
         ]

@@ -29,6 +29,10 @@ pub struct Totals {
     pub lost: u64,
     /// Dead letters deleted because there were too many bytes of them.
     pub dead_evicted: u64,
+    /// Dead letters replayed: their rows were committed after all.
+    pub dead_replayed: u64,
+    /// Dead letters an operator gave up.
+    pub dead_dropped: u64,
     /// Stores set aside before this one, because they were damaged.
     pub set_aside: u64,
     /// Last sequence number given.
@@ -39,7 +43,7 @@ pub struct Totals {
     pub dead_letters: u64,
     /// Their bytes.
     pub dead_bytes: u64,
-    /// Bytes of plugin state.
+    /// Bytes of plugin state, and of the snapshots kept for a rollback.
     pub state_bytes: u64,
     /// Loss receipts not yet taken by the stamp.
     pub receipts: u64,
@@ -50,7 +54,7 @@ pub struct Totals {
 }
 
 /// Number of columns.
-pub(super) const COLUMNS: usize = 26;
+pub(super) const COLUMNS: usize = 28;
 
 #[rustfmt::skip]
 /// The columns of table `commits`, in the order of [`Totals::to_row`].
@@ -58,7 +62,7 @@ pub(super) const NAMES: [&str; COLUMNS] = [
     "accepted", "duplicates", "filtered", "derived", "dead", "emitted", "landed", "lost", "dead_evicted",
     "set_aside", "last", "low_batches", "low_bytes", "low_rows", "normal_batches", "normal_bytes", "normal_rows",
     "high_batches", "high_bytes", "high_rows", "dead_letters", "dead_bytes", "state_bytes", "receipts",
-    "recent_log", "recent_base",
+    "recent_log", "recent_base", "dead_replayed", "dead_dropped",
 ];
 
 impl Totals {
@@ -108,13 +112,15 @@ impl Totals {
             self.counts.dead, self.emitted, self.landed, self.lost, self.dead_evicted, self.set_aside, self.last,
             low.batches, low.bytes, low.rows, normal.batches, normal.bytes, normal.rows, high.batches, high.bytes,
             high.rows, self.dead_letters, self.dead_bytes, self.state_bytes, self.receipts, self.recent_log,
-            self.recent_base,
+            self.recent_base, self.dead_replayed, self.dead_dropped,
         ];
         values.map(signed)
     }
 
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let at = |name: &str| row.get::<_, i64>(name).map(unsigned);
+        // Columns that version 2 added: missing in a file of version 1, empty in rows from then.
+        let later = |name: &str| unsigned(row.get::<_, Option<i64>>(name).ok().flatten().unwrap_or_default());
         let load = |batches: &str, bytes: &str, rows: &str| {
             Ok::<_, rusqlite::Error>(Load { batches: at(batches)?, bytes: at(bytes)?, rows: at(rows)? })
         };
@@ -130,6 +136,8 @@ impl Totals {
             landed: at("landed")?,
             lost: at("lost")?,
             dead_evicted: at("dead_evicted")?,
+            dead_replayed: later("dead_replayed"),
+            dead_dropped: later("dead_dropped"),
             set_aside: at("set_aside")?,
             last: at("last")?,
             outbox: [

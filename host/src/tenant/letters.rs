@@ -71,6 +71,7 @@ impl Letters {
                     // The trace is the same for all: the first letter has it.
                     trace: std::mem::take(&mut cause.trace),
                     original,
+                    ..DeadLetter::default()
                 }
             });
         }
