@@ -1,0 +1,5 @@
+//! The binary `sluice-plugin`; all of it is in [`kit::cli`].
+
+fn main() -> std::process::ExitCode {
+    kit::cli::main()
+}

@@ -1,0 +1,3 @@
+//! The real binary `sluice-plugin`, in folders of its own.
+
+mod new;
