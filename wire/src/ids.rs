@@ -140,6 +140,14 @@ name!(
     StampId, "stamp id", check_slug
 );
 name!(
+    /// Where a stamp is, and where a tenant's data may go: `eu`, `us-east`.
+    Region, "region", check_slug
+);
+name!(
+    /// What a stamp is for: `test`, `production`.
+    Environment, "environment", check_slug
+);
+name!(
     /// A named output of a lane, e.g. "telemetry" or "alarms".
     RouteName, "route name", check_slug
 );

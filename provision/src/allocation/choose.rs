@@ -1,0 +1,89 @@
+//! The choice among the stamps that may serve.
+
+use wire::ids::StampId;
+
+use super::request::{Policy, Request};
+use super::stamps::{Entry, Misfit, Stamps};
+
+/// The answer to a request, with the reasons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The stamp; `None`: none may serve.
+    pub stamp: Option<StampId>,
+    /// Stamps that may serve, the chosen one first.
+    pub fitting: Vec<StampId>,
+    /// Why each of the others may not.
+    pub misfits: Vec<(StampId, Misfit)>,
+}
+
+/// Chooses a stamp. Promises nothing: see [`Stamps::promise`].
+#[must_use]
+pub fn allocate(request: &Request<'_>, stamps: &Stamps) -> Option<StampId> {
+    let key = key(request);
+    let fitting = candidates(request, stamps).filter(|entry| entry.misfit(request).is_none());
+    let best = fitting.max_by(|one, other| {
+        let (one_rank, other_rank) = (rank(request, key, one), rank(request, key, other));
+        // Names settle a tie, so that the answer does not depend on the order in which stamps were added.
+        one_rank.total_cmp(&other_rank).then_with(|| other.stamp.id.cmp(&one.stamp.id))
+    });
+    best.map(|entry| entry.stamp.id.clone())
+}
+
+/// As [`allocate`], with the reasons for each stamp: the dry run.
+#[must_use]
+pub fn explain(request: &Request<'_>, stamps: &Stamps) -> Choice {
+    let key = key(request);
+    let (mut fitting, mut misfits) = (Vec::new(), Vec::new());
+    for entry in stamps.entries() {
+        match entry.misfit(request) {
+            None => fitting.push(entry),
+            Some(misfit) => misfits.push((entry.stamp.id.clone(), misfit)),
+        }
+    }
+    fitting.sort_by(|one, other| {
+        let order = rank(request, key, other).total_cmp(&rank(request, key, one));
+        order.then_with(|| one.stamp.id.cmp(&other.stamp.id))
+    });
+    let fitting: Vec<StampId> = fitting.into_iter().map(|entry| entry.stamp.id.clone()).collect();
+    Choice { stamp: fitting.first().cloned(), fitting, misfits }
+}
+
+/// The stamps to look at: of a pinned tenant one.
+fn candidates<'a>(request: &Request<'_>, stamps: &'a Stamps) -> impl Iterator<Item = &'a Entry> {
+    let pinned = request.pinned.map(|pinned| stamps.entry(pinned));
+    let all = if pinned.is_some() { &[] } else { stamps.entries() };
+    pinned.flatten().into_iter().chain(all)
+}
+
+/// How well a stamp suits: the largest is chosen.
+fn rank(request: &Request<'_>, key: u64, entry: &Entry) -> f64 {
+    match request.policy {
+        Policy::Hashed => rendezvous(key, entry.hash, entry.stamp.weight),
+        Policy::LeastFilled => -entry.filled(),
+        Policy::LowestLatency => {
+            let measured = request.latencies.iter().find(|latency| latency.stamp == entry.stamp.id);
+            measured.map_or(f64::NEG_INFINITY, |latency| -f64::from(latency.micros))
+        }
+    }
+}
+
+/// Weighted rendezvous hashing: with u uniform in (0, 1), the largest of w / -ln u is each stamp's in proportion to w.
+fn rendezvous(key: u64, stamp: u64, weight: u32) -> f64 {
+    let mixed = mix(key ^ stamp.rotate_left(32));
+    // 53 bits, moved off 0.
+    let uniform = ((mixed >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    f64::from(weight) / -uniform.ln()
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): each bit of the input changes half of the output's.
+fn mix(mut value: u64) -> u64 {
+    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+/// Of gateway and tenant; a byte that no name holds parts them.
+fn key(request: &Request<'_>) -> u64 {
+    let tenant = twox_hash::XxHash3_64::oneshot(request.tenant.as_str().as_bytes());
+    twox_hash::XxHash3_64::oneshot_with_seed(tenant, request.gateway.as_str().as_bytes())
+}
