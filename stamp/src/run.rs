@@ -12,6 +12,7 @@ use crate::document::ConfigErrors;
 use crate::identity::{self, IdentityError};
 use crate::landing::{Capacity, Landing, LandingError, Note, Upkeep};
 use crate::receiver::listener::Listener;
+use crate::receiver::reset::ResetKeys;
 use crate::receiver::{ListenError, Receiver, now, tcp};
 use crate::roster::Roster;
 
@@ -59,7 +60,9 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let capacity = Capacity { max_devices: config.max_devices, queue_mib: config.landing_queue_mib.get() };
     let (landing, writer) = Landing::open(&config.data_dir, capacity)?;
-    let listener = Listener::bind(config.listen, tls.clone())?;
+    let keys = ResetKeys::open(&config.data_dir)
+        .map_err(|cause| ListenError::ResetKeys { folder: config.data_dir.clone(), cause })?;
+    let listener = Listener::bind(config.listen, tls.clone(), &keys)?;
     let address = listener.address()?;
     let tcp = config.listen_tcp.map(|mut tcp| {
         if tcp.port() == 0 {

@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    Endpoint, EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+};
+use quinn_proto::HashedConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
@@ -14,6 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::connection::{Greeting, Peer};
 use super::connections::Connections;
+use super::reset::ResetKeys;
 use super::{CLOSED_WITHIN, HANDSHAKE_WITHIN, ListenError, MAX_CONNECTIONS, Receiver};
 use crate::identity::common_name;
 
@@ -27,15 +31,21 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds the address.
+    /// Binds the address. With the keys of its former life it tells gateways of that life's connections that they are gone.
     ///
     /// # Errors
     /// [`ListenError`], e.g. if the port is in use.
-    pub fn bind(address: SocketAddr, tls: rustls::ServerConfig) -> Result<Self, ListenError> {
+    pub fn bind(
+        address: SocketAddr,
+        tls: rustls::ServerConfig,
+        keys: &ResetKeys,
+    ) -> Result<Self, ListenError> {
         let tls = QuicServerConfig::try_from(tls).map_err(|error| ListenError::Tls(error.to_string()))?;
         let mut config = ServerConfig::with_crypto(Arc::new(tls));
         config.transport_config(Arc::new(transport()));
-        let endpoint = Endpoint::server(config, address).map_err(|cause| unbound(address, cause))?;
+        let endpoint = std::net::UdpSocket::bind(address)
+            .and_then(|socket| Endpoint::new(by_keys(keys), Some(config), socket, Arc::new(TokioRuntime)))
+            .map_err(|cause| unbound(address, cause))?;
         Ok(Self { endpoint })
     }
 
@@ -83,6 +93,14 @@ fn transport() -> TransportConfig {
     transport.max_concurrent_uni_streams(VarInt::from_u32(0));
     transport.datagram_receive_buffer_size(None);
     transport
+}
+
+fn by_keys(keys: &ResetKeys) -> EndpointConfig {
+    let token = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &keys.token);
+    let connection_id = keys.connection_id;
+    let mut config = EndpointConfig::new(Arc::new(token));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_id)));
+    config
 }
 
 fn unbound(address: SocketAddr, cause: std::io::Error) -> ListenError {

@@ -2,7 +2,7 @@
 //!
 //! [`listener`] (QUIC) and [`tcp`] accept connections and know who is at their other end; [`door`] bounds how many come
 //! in per second; [`admission`] decides who may send what; [`presence`] keeps two installations from using one identity;
-//! [`connection`] drives one session, whatever carries it. Does not make anything durable itself, and acknowledges only
+//! [`reset`] has what it takes to end connections of a former life; [`connection`] drives one session, whatever carries it. Does not make anything durable itself, and acknowledges only
 //! what the landing has answered.
 
 pub mod admission;
@@ -11,6 +11,7 @@ mod connections;
 mod door;
 pub mod listener;
 mod presence;
+pub mod reset;
 pub mod tcp;
 
 use std::net::SocketAddr;
@@ -47,6 +48,14 @@ pub enum ListenError {
         address: SocketAddr,
         /// UDP or TCP.
         protocol: &'static str,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The keys of stateless resets.
+    #[error("stamp.data_dir: the keys of QUIC's stateless resets in {}: {cause}", folder.display())]
+    ResetKeys {
+        /// The data folder.
+        folder: std::path::PathBuf,
         /// What the system said.
         cause: std::io::Error,
     },

@@ -15,6 +15,7 @@ mod gateway;
 mod hostile;
 mod landing;
 mod pace;
+mod restart;
 mod roster;
 mod site;
 mod tcp;
