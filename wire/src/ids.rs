@@ -140,6 +140,10 @@ name!(
     StampId, "stamp id", check_slug
 );
 name!(
+    /// A gateway or a group of gateways that provisioning knows of.
+    EnrolmentId, "enrolment id", check_slug
+);
+name!(
     /// Where a stamp is, and where a tenant's data may go: `eu`, `us-east`.
     Region, "region", check_slug
 );
