@@ -15,7 +15,7 @@ mod reader;
 pub mod size;
 pub mod topic;
 
-pub use diff::{Changes, diff};
+pub use diff::{Changes, diff, taken_over};
 pub use load::{Loaded, Report, check, check_text, load};
 pub use locate::problem_at;
 pub use model::*;

@@ -65,12 +65,9 @@ fn site(
     name: &str,
     with_steps: bool,
 ) -> anyhow::Result<(LaneHandle, Arc<Store>)> {
-    let step = |name: &str, with: &str| Step {
-        name: name.to_owned(),
-        plugin: Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../plugins/dist/{name}.wasm")),
-        with: with.to_owned(),
-        limits: Limits::default(),
-        on_fault: OnFault::Bypass,
+    let step = |name: &str, with: &str| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../plugins/dist/{name}.wasm"));
+        Step { on_fault: OnFault::Bypass, ..Step::new(name, file, with) }
     };
     let steps = [
         step(
@@ -81,12 +78,9 @@ fn site(
         step("tag", r#"{"column":"site","value":"plant7"}"#),
     ];
     let tenant = Tenant {
-        id: TenantId::new(name)?,
-        store: StorePolicy { quota: 1 << 30, when_full: WhenFull::RejectNew },
         queue: 16,
-        decoders: BTreeMap::new(),
         steps: if with_steps { steps.into() } else { vec![] },
-        routes: BTreeMap::new(),
+        ..Tenant::new(TenantId::new(name)?)
     };
     let opened = Store::open(data, &tenant.id, StoreConfig::default())?;
     let config = LaneConfig { tenant, uplink: Arc::new(|| runtime::Uplink::Up), clock: wall_clock() };

@@ -13,6 +13,8 @@ pub struct Gateway {
     pub data_dir: PathBuf,
     /// `plugins_dir`: where `builtin:NAME` is looked up as `NAME.wasm`. Default: folder `plugins` beside the binary.
     pub plugins_dir: PathBuf,
+    /// `workers`: threads that run the plugins of all tenants. Default: as many as there are processors; from 1 to 256.
+    pub workers: usize,
     /// `log`: least severe level that is logged. Default `info`.
     pub log: LogLevel,
 }

@@ -2,6 +2,7 @@
 //! [`Config`] checks nothing again. Paths are absolute or relative to the working folder, never to the file.
 
 mod gateway;
+mod plugin;
 mod source;
 mod tenant;
 mod uplink;
@@ -11,11 +12,12 @@ use std::collections::BTreeMap;
 use wire::ids::TenantId;
 
 pub use gateway::{Gateway, LogLevel};
+pub use plugin::{Budget, Import, Limits, OnFault, Plugins, Promote, Quarantine, Shadow, TrustedKey};
 pub use source::{
     Broker, Format, Gather, Listener, ListenerTls, QualityOfService, Secret, SecretError, Source, SourceKind,
     TimeField, TimeMissing, TimeUnit, Topic, User,
 };
-pub use tenant::{Decoder, Limits, OnFault, Priority, Route, Step, StorePolicy, Tenant, WhenFull};
+pub use tenant::{CpuShare, Decoder, Priority, Route, Step, StorePolicy, Tenant, WhenFull};
 pub use uplink::{DEFAULT_PORT, Endpoint, Identity, Stamp, Transport, Uplink};
 
 /// A whole, checked configuration.
@@ -23,6 +25,8 @@ pub use uplink::{DEFAULT_PORT, Endpoint, Identity, Stamp, Transport, Uplink};
 pub struct Config {
     /// `[gateway]`: the machine itself.
     pub gateway: Gateway,
+    /// `[plugins]`: whose signatures count.
+    pub plugins: Plugins,
     /// `[[source]]`: where messages come from, in the order of the file; names are unique.
     pub sources: Vec<Source>,
     /// `[tenant.NAME]`: whose data it is.

@@ -1,10 +1,12 @@
 //! `[tenant.NAME]`: whose data it is, and what is done with it on its way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use wire::ids::{RouteName, TenantId};
+
+use super::plugin::{Import, Limits, OnFault, Quarantine, Shadow};
 
 /// One tenant's lane.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +18,10 @@ pub struct Tenant {
     /// `queue`: intakes that may wait before the lane; when it is full, sources (and so devices) wait. Default 4, from
     /// 1 to 1,024. Worst-case memory: about 1 MiB each.
     pub queue: usize,
+    /// `cpu`: its share of the workers.
+    pub cpu: CpuShare,
+    /// `require_signature`. Default: as `plugins.require_signature`. See [`Tenant::must_be_signed`].
+    pub require_signature: bool,
     /// `[tenant.X.decoder.NAME]`: plugins that decode raw payloads.
     pub decoders: BTreeMap<String, Decoder>,
     /// `[[tenant.X.step]]`: plugins that rows go through, in this order.
@@ -25,10 +31,53 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// A tenant with nothing but defaults.
+    #[must_use]
+    pub fn new(id: TenantId) -> Self {
+        Self {
+            id,
+            store: StorePolicy::default(),
+            queue: DEFAULT_QUEUE,
+            cpu: CpuShare::default(),
+            require_signature: false,
+            decoders: BTreeMap::new(),
+            steps: Vec::new(),
+            routes: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a plugin of this tenant, by its `use`, must be signed. Those that come with the gateway need not be: whoever
+    /// can change that folder can change the gateway.
+    #[must_use]
+    pub fn must_be_signed(&self, name: &str) -> bool {
+        self.require_signature && !name.starts_with("builtin:")
+    }
+
     /// How a route is treated, configured or by default.
     #[must_use]
     pub fn route(&self, name: &RouteName) -> Route {
         self.routes.get(name).copied().unwrap_or_default()
+    }
+}
+
+/// Intakes that wait before a lane, by default.
+const DEFAULT_QUEUE: usize = 4;
+
+/// A tenant's share of the workers, which run all plugins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CpuShare {
+    /// `weight`: in relation to the others that want to run at the same time. Default 100, from 1 to 10,000.
+    pub weight: u32,
+    /// `burst` of CPU time that it may run ahead of its share after it was idle. Default 50 ms, from 1 ms to 1 min.
+    pub burst: Duration,
+    /// `limit`: the part of all workers' time it never uses more than, even if they idle, from 0.001 to 1; written as
+    /// "50 %". Default: none.
+    pub limit: Option<f64>,
+}
+
+impl Default for CpuShare {
+    fn default() -> Self {
+        Self { weight: 100, burst: Duration::from_millis(50), limit: None }
     }
 }
 
@@ -39,6 +88,12 @@ pub struct StorePolicy {
     pub quota: u64,
     /// `when_full`. Default `reject_new`.
     pub when_full: WhenFull,
+}
+
+impl Default for StorePolicy {
+    fn default() -> Self {
+        Self { quota: 1 << 30, when_full: WhenFull::RejectNew }
+    }
 }
 
 /// What happens at the quota.
@@ -62,8 +117,31 @@ pub struct Step {
     pub with: String,
     /// `limits`.
     pub limits: Limits,
-    /// `on_fault`: once it was quarantined for repeated faults. Default `hold`.
+    /// `on_fault`: while it is quarantined for repeated faults. Default `hold`.
     pub on_fault: OnFault,
+    /// `quarantine`: when that is.
+    pub quarantine: Quarantine,
+    /// `grant.imports`: what of the host it may use. Default: all.
+    pub imports: BTreeSet<Import>,
+    /// `shadow`: a new version beside it.
+    pub shadow: Option<Shadow>,
+}
+
+impl Step {
+    /// A step with nothing but defaults; `with` is a JSON object in text.
+    #[must_use]
+    pub fn new(name: impl Into<String>, plugin: impl Into<PathBuf>, with: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            plugin: plugin.into(),
+            with: with.into(),
+            limits: Limits::default(),
+            on_fault: OnFault::default(),
+            quarantine: Quarantine::default(),
+            imports: Import::all(),
+            shadow: None,
+        }
+    }
 }
 
 /// A plugin that decodes raw payloads.
@@ -71,49 +149,38 @@ pub struct Step {
 pub struct Decoder {
     /// The name of its table, as topics refer to it.
     pub name: String,
+    /// `use` as written.
+    pub used: String,
     /// The file behind `use`.
     pub plugin: PathBuf,
     /// `with`: as for a [`Step`].
     pub with: String,
     /// `limits`.
     pub limits: Limits,
+    /// `on_fault`: while it is quarantined for repeated faults; never `bypass`. Default `hold`.
+    pub on_fault: OnFault,
+    /// `quarantine`: when that is.
+    pub quarantine: Quarantine,
+    /// `grant.imports`: what of the host it may use. Default: all.
+    pub imports: BTreeSet<Import>,
 }
 
-/// What a plugin may take. Whoever takes more loses that batch to the dead letters, not more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// `memory` in bytes of linear memory. Default 64 MiB, from 1 MiB to 4 GiB.
-    pub memory: u64,
-    /// `time` of one call, after which it is stopped. Default 1 s, from 1 ms to 60 s.
-    pub time: Duration,
-    /// `output` in bytes returned by one call. Default 16 MiB, from 1 KiB to 256 MiB.
-    pub output: u64,
-    /// `state` in bytes of keys and values that it keeps. Default 1 MiB, from 0 to 256 MiB.
-    pub state: u64,
-    /// `log_lines` that one call may write; further ones are counted only. Default 100, at most 10,000.
-    pub log_lines: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
+impl Decoder {
+    /// A decoder with nothing but defaults; `with` is a JSON object in text.
+    #[must_use]
+    pub fn new(name: impl Into<String>, plugin: impl Into<PathBuf>, with: impl Into<String>) -> Self {
+        let plugin = plugin.into();
         Self {
-            memory: 64 << 20,
-            time: Duration::from_secs(1),
-            output: 16 << 20,
-            state: 1 << 20,
-            log_lines: 100,
+            name: name.into(),
+            used: plugin.display().to_string(),
+            plugin,
+            with: with.into(),
+            limits: Limits::default(),
+            on_fault: OnFault::default(),
+            quarantine: Quarantine::default(),
+            imports: Import::all(),
         }
     }
-}
-
-/// What becomes of a lane whose step is quarantined. (Going back to the previous version comes with reloading.)
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnFault {
-    /// `bypass`: rows skip the step.
-    Bypass,
-    /// `hold`: the lane stops, and devices wait, until the configuration changes: nothing unprocessed goes up.
-    #[default]
-    Hold,
 }
 
 /// A named output of a lane.

@@ -13,6 +13,9 @@ const LEVELS: [(&str, LogLevel); 5] = [
     ("trace", LogLevel::Trace),
 ];
 
+/// Most threads for plugins.
+const MAX_WORKERS: usize = 256;
+
 /// The section, and the plugins folder alone in case something else of the section is wrong.
 pub(super) fn read(table: &Table<'_>) -> (Option<Gateway>, Option<PathBuf>) {
     let id = table.required("id", "id = \"plant7-line2\"").and_then(|value| value.parse());
@@ -35,10 +38,14 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Gateway>, Option<PathBuf>) {
             path.is_dir()
         }),
     };
+    let workers = table.get("workers").and_then(|value| value.integer(1..=MAX_WORKERS as i64));
+    let workers = workers.unwrap_or_else(|| processors().clamp(1, MAX_WORKERS));
     let log = table.get("log").and_then(|value| value.choice(&LEVELS)).unwrap_or_default();
     table.finish();
     let gateway = match (id, data_dir, plugins_dir.clone()) {
-        (Some(id), Some(data_dir), Some(plugins_dir)) => Some(Gateway { id, data_dir, plugins_dir, log }),
+        (Some(id), Some(data_dir), Some(plugins_dir)) => {
+            Some(Gateway { id, data_dir, plugins_dir, workers, log })
+        }
         _ => None,
     };
     (gateway, plugins_dir)
@@ -47,4 +54,9 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Gateway>, Option<PathBuf>) {
 fn beside_the_binary() -> PathBuf {
     let binary = std::env::current_exe().ok();
     binary.as_deref().and_then(std::path::Path::parent).unwrap_or(std::path::Path::new(".")).join("plugins")
+}
+
+/// Those that this process may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

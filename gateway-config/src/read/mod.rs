@@ -3,8 +3,10 @@
 mod broker;
 mod files;
 mod gateway;
+mod keys;
 mod listener;
 mod plugin;
+mod shadow;
 mod source;
 mod tenant;
 mod topic;
@@ -36,7 +38,9 @@ fn sections(root: &Table<'_>) -> Option<Config> {
         .required("gateway", EXAMPLE)
         .and_then(|value| value.table())
         .map_or((None, None), |table| gateway::read(&table));
-    let tenants = tenant::read(root, plugins_dir.as_deref());
+    let plugins = root.get("plugins").and_then(|value| value.table()).map(|table| keys::read(&table));
+    let plugins = plugins.unwrap_or_default();
+    let tenants = tenant::read(root, plugins_dir.as_deref(), &plugins);
     let sources = source::read(root, gateway.as_ref().map(|gateway| &gateway.id), &tenants.known);
     let uplink = root.get("uplink").map(|value| {
         let table = value.table()?;
@@ -45,5 +49,5 @@ fn sections(root: &Table<'_>) -> Option<Config> {
     if uplink.is_none() {
         root.warn("there is no [uplink]: data stays in the stores until their quotas", "");
     }
-    Some(Config { gateway: gateway?, sources, tenants: tenants.tenants, uplink: uplink.flatten() })
+    Some(Config { gateway: gateway?, plugins, sources, tenants: tenants.tenants, uplink: uplink.flatten() })
 }

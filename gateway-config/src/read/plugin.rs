@@ -1,12 +1,13 @@
-//! `use`, `with` and `limits` of a step or a decoder.
+//! What steps and decoders have in common: `use`, `with`, `limits`, `grant`, `on_fault`, `quarantine`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value as Json;
 use toml::de::DeValue;
 
-use crate::model::Limits;
+use crate::model::{Import, Limits, OnFault, Quarantine};
 use crate::reader::{Table, Value, suggestion};
 
 /// How to get built-in plugins.
@@ -19,22 +20,93 @@ pub(super) struct Plugin {
     pub(super) file: PathBuf,
     pub(super) with: String,
     pub(super) limits: Limits,
+    pub(super) on_fault: OnFault,
+    pub(super) quarantine: Quarantine,
+    pub(super) imports: BTreeSet<Import>,
 }
 
-pub(super) fn read(table: &Table<'_>, plugins_dir: Option<&Path>) -> Option<Plugin> {
-    let plugin =
-        table.required("use", "use = \"builtin:linear\" or use = \"plugins/mine.wasm\"").and_then(|value| {
-            let name = value.filled()?;
-            Some((name.to_owned(), file(&value, name, plugins_dir)?))
-        });
+/// Whose plugin it is: rows can go past a step, messages not past a decoder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fallback {
+    Step,
+    Decoder,
+}
+
+pub(super) fn read(table: &Table<'_>, plugins_dir: Option<&Path>, fallback: Fallback) -> Option<Plugin> {
+    let plugin = used(table, plugins_dir);
     let with = match table.get("with") {
         None => Some("{}".to_owned()),
-        Some(value) => value.table().and_then(|_| json(&value)).map(|json| json.to_string()),
+        Some(value) => with(&value),
     };
     let limits =
         table.get("limits").and_then(|value| value.table()).map_or_else(Limits::default, |t| limits(&t));
+    let imports = table.get("grant").and_then(|value| value.table()).and_then(|table| grant(&table));
+    let on_fault = table.get("on_fault").and_then(|value| on_fault(&value, fallback));
+    let quarantine = table.get("quarantine").and_then(|value| value.table()).map(|table| quarantine(&table));
     let (name, file) = plugin?;
-    Some(Plugin { name, file, with: with?, limits })
+    Some(Plugin {
+        name,
+        file,
+        with: with?,
+        limits,
+        on_fault: on_fault.unwrap_or_default(),
+        quarantine: quarantine.unwrap_or_default(),
+        imports: imports.unwrap_or_else(Import::all),
+    })
+}
+
+/// `use`: as written, and the file.
+pub(super) fn used(table: &Table<'_>, plugins_dir: Option<&Path>) -> Option<(String, PathBuf)> {
+    let value = table.required("use", "use = \"builtin:linear\" or use = \"plugins/mine.wasm\"")?;
+    let name = value.filled()?;
+    Some((name.to_owned(), file(&value, name, plugins_dir)?))
+}
+
+/// `with` as a JSON object in text.
+pub(super) fn with(value: &Value<'_>) -> Option<String> {
+    value.table().and_then(|_| json(value)).map(|json| json.to_string())
+}
+
+fn grant(table: &Table<'_>) -> Option<BTreeSet<Import>> {
+    let imports =
+        table.required("imports", "imports = [\"log\", \"state\"], or [] for none").and_then(|value| {
+            let choices = Import::ALL.map(|import| (import.as_str(), import));
+            let list = value.list()?;
+            Some(list.iter().filter_map(|value| value.choice(&choices)).collect())
+        });
+    table.finish();
+    imports
+}
+
+fn on_fault(value: &Value<'_>, fallback: Fallback) -> Option<OnFault> {
+    let on_fault = value.choice(&[
+        ("bypass", OnFault::Bypass),
+        ("hold", OnFault::Hold),
+        ("previous", OnFault::Previous),
+    ])?;
+    if (on_fault, fallback) == (OnFault::Bypass, Fallback::Decoder) {
+        value.error(
+            "messages cannot go past their decoder: nothing else can read them",
+            "write \"hold\" or \"previous\"",
+        );
+        return None;
+    }
+    Some(on_fault)
+}
+
+fn quarantine(table: &Table<'_>) -> Quarantine {
+    let default = Quarantine::default();
+    let faults = table.get("faults").and_then(|value| value.integer(1..=10_000));
+    let within = table
+        .get("within")
+        .and_then(|value| value.duration(Duration::from_secs(1)..=Duration::from_secs(86_400)));
+    let probe = match table.get("probe") {
+        None => default.probe,
+        Some(value) if value.raw().as_str() == Some("never") => None,
+        Some(value) => value.duration(backoff::probe::EVERY),
+    };
+    table.finish();
+    Quarantine { faults: faults.unwrap_or(default.faults), within: within.unwrap_or(default.within), probe }
 }
 
 /// `builtin:NAME` is `NAME.wasm` of the plugins folder; anything else is a path.

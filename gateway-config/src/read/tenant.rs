@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use wire::ids::{RouteName, TenantId};
 
-use super::plugin;
-use crate::model::{Decoder, OnFault, Priority, Route, Step, StorePolicy, Tenant, WhenFull};
+use super::plugin::{self, Fallback};
+use super::shadow;
+use crate::model::{CpuShare, Decoder, Plugins, Priority, Route, Step, StorePolicy, Tenant, WhenFull};
 use crate::reader::{Table, Value, suggestion};
 
-/// Most tenants of a gateway: each has a thread and a store file of its own.
+/// Most tenants of a gateway: each has a store file of its own.
 const MAX_TENANTS: usize = 1_000;
 /// Most steps of a lane.
 const MAX_STEPS: usize = 64;
@@ -68,7 +69,7 @@ impl Known {
     }
 }
 
-pub(super) fn read(root: &Table<'_>, plugins_dir: Option<&Path>) -> Tenants {
+pub(super) fn read(root: &Table<'_>, plugins_dir: Option<&Path>, trust: &Plugins) -> Tenants {
     let mut all = Tenants { tenants: BTreeMap::new(), known: Known(BTreeMap::new()) };
     let Some(table) =
         root.required("tenant", "[tenant.acme], which may be empty").and_then(|value| value.table())
@@ -89,16 +90,29 @@ pub(super) fn read(root: &Table<'_>, plugins_dir: Option<&Path>) -> Tenants {
         all.known.0.insert(name.clone(), decoders);
         let id = TenantId::new(&name).map_err(|error| value.error(error.to_string(), "rename the table"));
         let Some(table) = value.table() else { continue };
-        if let (Ok(id), Some(tenant)) = (id.clone(), tenant(&table, id.ok(), plugins_dir)) {
+        if let (Ok(id), Some(tenant)) = (id.clone(), tenant(&table, id.ok(), plugins_dir, trust)) {
             all.tenants.insert(id, tenant);
         }
     }
     all
 }
 
-fn tenant(table: &Table<'_>, id: Option<TenantId>, plugins_dir: Option<&Path>) -> Option<Tenant> {
-    let store = table.get("store").and_then(|value| value.table()).map_or(DEFAULT_STORE, |t| store(&t));
-    let queue = table.get("queue").and_then(|value| value.integer(1..=1_024)).unwrap_or(4);
+fn tenant(
+    table: &Table<'_>,
+    id: Option<TenantId>,
+    plugins_dir: Option<&Path>,
+    trust: &Plugins,
+) -> Option<Tenant> {
+    let store = table.get("store").and_then(|value| value.table()).map(|table| store(&table));
+    let queue = table.get("queue").and_then(|value| value.integer(1..=1_024));
+    let cpu = table.get("cpu").and_then(|value| value.table()).map(|table| cpu(&table));
+    let require_signature = table.get("require_signature").and_then(|value| {
+        let required = value.boolean()?;
+        if required && trust.keys.is_empty() {
+            value.error("no plugin could be signed: [plugins] has no keys", super::keys::ADD);
+        }
+        Some(required)
+    });
     let decoders = table.get("decoder").and_then(|value| value.table()).map(|table| {
         let entries = table.entries().into_iter();
         entries
@@ -117,17 +131,18 @@ fn tenant(table: &Table<'_>, id: Option<TenantId>, plugins_dir: Option<&Path>) -
         entries.filter_map(|(name, value)| route(&name, &value)).collect()
     });
     table.finish();
+    let default = Tenant::new(id?);
     Some(Tenant {
-        id: id?,
-        store,
-        queue,
+        store: store.unwrap_or_default(),
+        queue: queue.unwrap_or(default.queue),
+        cpu: cpu.unwrap_or_default(),
+        require_signature: require_signature.unwrap_or(trust.require_signature),
         decoders: decoders.unwrap_or_default(),
         steps: steps.unwrap_or_default(),
         routes: routes.unwrap_or_default(),
+        ..default
     })
 }
-
-const DEFAULT_STORE: StorePolicy = StorePolicy { quota: 1024 * MIB, when_full: WhenFull::RejectNew };
 
 fn store(table: &Table<'_>) -> StorePolicy {
     let quota = table.get("quota").and_then(|value| value.size(16 * MIB..=1024 * 1024 * 1024 * MIB));
@@ -135,24 +150,27 @@ fn store(table: &Table<'_>) -> StorePolicy {
         value.choice(&[("reject_new", WhenFull::RejectNew), ("drop_oldest", WhenFull::DropOldest)])
     });
     table.finish();
-    StorePolicy {
-        quota: quota.unwrap_or(DEFAULT_STORE.quota),
-        when_full: when_full.unwrap_or(DEFAULT_STORE.when_full),
-    }
+    let default = StorePolicy::default();
+    StorePolicy { quota: quota.unwrap_or(default.quota), when_full: when_full.unwrap_or(default.when_full) }
+}
+
+fn cpu(table: &Table<'_>) -> CpuShare {
+    let weight = table.get("weight").and_then(|value| value.integer(1..=10_000));
+    let bounds = Duration::from_millis(1)..=Duration::from_secs(60);
+    let burst = table.get("burst").and_then(|value| value.duration(bounds));
+    let limit = table.get("limit").and_then(|value| value.part(0.001..=1.0));
+    table.finish();
+    let default = CpuShare::default();
+    CpuShare { weight: weight.unwrap_or(default.weight), burst: burst.unwrap_or(default.burst), limit }
 }
 
 fn step(table: &Table<'_>, plugins_dir: Option<&Path>) -> Option<Step> {
-    let plugin = plugin::read(table, plugins_dir);
-    let on_fault = table.get("on_fault").and_then(|value| {
-        if value.raw().as_str() == Some("previous") {
-            value.error(
-                "\"previous\" comes with reloading and is not there yet",
-                "write \"hold\" or \"bypass\"",
-            );
-            return None;
-        }
-        value.choice(&[("bypass", OnFault::Bypass), ("hold", OnFault::Hold)])
-    });
+    let plugin = plugin::read(table, plugins_dir, Fallback::Step);
+    let with = plugin.as_ref().map(|plugin| plugin.with.as_str());
+    let shadow = table
+        .get("shadow")
+        .and_then(|value| value.table())
+        .and_then(|table| shadow::read(&table, plugins_dir, with));
     table.finish();
     let plugin = plugin?;
     Some(Step {
@@ -160,15 +178,27 @@ fn step(table: &Table<'_>, plugins_dir: Option<&Path>) -> Option<Step> {
         plugin: plugin.file,
         with: plugin.with,
         limits: plugin.limits,
-        on_fault: on_fault.unwrap_or_default(),
+        on_fault: plugin.on_fault,
+        quarantine: plugin.quarantine,
+        imports: plugin.imports,
+        shadow,
     })
 }
 
 fn decoder(table: &Table<'_>, name: String, plugins_dir: Option<&Path>) -> Option<Decoder> {
-    let plugin = plugin::read(table, plugins_dir);
+    let plugin = plugin::read(table, plugins_dir, Fallback::Decoder);
     table.finish();
     let plugin = plugin?;
-    Some(Decoder { name, plugin: plugin.file, with: plugin.with, limits: plugin.limits })
+    Some(Decoder {
+        name,
+        used: plugin.name,
+        plugin: plugin.file,
+        with: plugin.with,
+        limits: plugin.limits,
+        on_fault: plugin.on_fault,
+        quarantine: plugin.quarantine,
+        imports: plugin.imports,
+    })
 }
 
 fn route(name: &str, value: &Value<'_>) -> Option<(RouteName, Route)> {

@@ -166,6 +166,52 @@ impl<'r> Value<'r> {
         None
     }
 
+    /// A part of a whole within bounds, e.g. 0.5, written as a number or as "50 %".
+    pub(crate) fn part(&self, bounds: RangeInclusive<f64>) -> Option<f64> {
+        let (written, part) = match self.raw() {
+            DeValue::String(text) => {
+                let text = text.as_ref().trim();
+                let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+                (text.to_owned(), percent.map(|percent| percent / 100.0))
+            }
+            DeValue::Float(number) => (number.as_str().to_owned(), number.as_str().parse().ok()),
+            DeValue::Integer(number) => (number.as_str().to_owned(), number.as_str().parse().ok()),
+            _ => return self.expected("a percentage, e.g. \"50 %\""),
+        };
+        let (least, most) = (bounds.start() * 100.0, bounds.end() * 100.0);
+        match part {
+            Some(part) if bounds.contains(&part) => Some(part),
+            Some(_) => {
+                self.error(
+                    format!("{written} is out of bounds"),
+                    format!("write from \"{least} %\" to \"{most} %\""),
+                );
+                None
+            }
+            None => {
+                self.error(format!("{written:?} is no percentage"), "write e.g. \"50 %\"");
+                None
+            }
+        }
+    }
+
+    /// A number within bounds.
+    pub(crate) fn number(&self, bounds: RangeInclusive<f64>) -> Option<f64> {
+        let written = match self.raw() {
+            DeValue::Float(number) => number.as_str(),
+            DeValue::Integer(number) => number.as_str(),
+            _ => return self.expected("a number"),
+        };
+        let number = written.replace('_', "").parse::<f64>().ok().filter(|number| bounds.contains(number));
+        if number.is_none() {
+            self.error(
+                format!("{written} is out of bounds"),
+                format!("write a number from {} to {}", bounds.start(), bounds.end()),
+            );
+        }
+        number
+    }
+
     /// One of some words.
     pub(crate) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text()?;

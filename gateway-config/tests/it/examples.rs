@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use gateway_config::{
-    Config, Format, OnFault, Priority, QualityOfService, SourceKind, TimeUnit, WhenFull, diff, load,
+    Budget, Config, CpuShare, Format, Import, OnFault, Priority, Promote, QualityOfService, Quarantine,
+    SourceKind, TimeUnit, WhenFull, diff, load, taken_over,
 };
 use wire::ids::TenantId;
 
@@ -23,7 +24,7 @@ fn every_example_is_tested_here() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut names: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["broker.toml", "small.toml", "tls.toml"]);
+    assert_eq!(names, ["broker.toml", "plugins.toml", "small.toml", "tls.toml"]);
 }
 
 #[test]
@@ -89,14 +90,88 @@ fn the_broker_example_subscribes() {
 }
 
 #[test]
-fn a_difference_is_named_by_the_part_that_must_begin_anew() {
-    let (_site, old) = example("small.toml");
+fn the_plugins_example_is_read() {
+    let (site, config) = example("plugins.toml");
+    assert_eq!(config.gateway.workers, 2);
+    let names: Vec<&str> = config.plugins.keys.iter().map(|key| key.name.as_str()).collect();
+    assert_eq!(names, ["acme-build", "site"]);
+    assert!(config.plugins.keys[1].key.starts_with("ed25519:AAAA"), "{:?}", config.plugins.keys[1]);
+    let acme = &config.tenants[&TenantId::new("acme").unwrap()];
+    assert_eq!(acme.cpu, CpuShare { limit: Some(0.5), ..CpuShare::default() });
+    assert!(acme.must_be_signed("telegram.wasm") && !acme.must_be_signed("builtin:linear"));
+    let step = &acme.steps[0];
+    assert_eq!(step.imports, [Import::Log, Import::State].into());
+    assert_eq!((step.on_fault, step.quarantine), (OnFault::Previous, Quarantine::default()));
+    let shadow = step.shadow.as_ref().unwrap();
+    assert_eq!(shadow.plugin, site.path("telegram-next.wasm"));
+    assert_eq!((shadow.with.as_str(), shadow.tolerance), (r#"{"window":"20 s"}"#, 1e-9));
+    assert_eq!(shadow.watch, Duration::from_secs(600));
+    let Promote::When(Budget { after, differing, faults, time }) = shadow.promote else { panic!("a budget") };
+    assert_eq!((after, faults, time), (Duration::from_secs(3_600), 0, 2.0));
+    assert!((differing - 0.001).abs() < 1e-12);
+    let decoder = &acme.decoders["telegram"];
+    assert_eq!((decoder.used.as_str(), decoder.imports.len()), ("telegram.wasm", 0));
+    assert_eq!(decoder.quarantine, Quarantine { faults: 20, within: Duration::from_secs(600), probe: None });
+}
+
+#[test]
+fn what_is_not_written_has_defaults() {
+    let (_site, config) = example("small.toml");
+    assert!(
+        config.gateway.workers >= 1 && config.plugins.keys.is_empty() && !config.plugins.require_signature
+    );
+    let acme = &config.tenants[&TenantId::new("acme").unwrap()];
+    assert_eq!((acme.cpu, acme.require_signature), (CpuShare::default(), false));
+    let step = &acme.steps[0];
+    assert_eq!((&step.imports, &step.shadow), (&Import::all(), &None));
+    assert_eq!((step.on_fault, step.quarantine), (OnFault::Hold, Quarantine::default()));
+}
+
+#[test]
+fn a_difference_says_what_a_running_gateway_takes_over_and_what_needs_a_restart() {
+    let (_site, old) = example("plugins.toml");
     assert!(diff(&old, &old.clone()).is_empty());
+    let changed = |change: &dyn Fn(&mut Config)| {
+        let mut new = old.clone();
+        change(&mut new);
+        let changes = diff(&old, &new);
+        let lanes: Vec<String> = changes.lanes.iter().map(ToString::to_string).collect();
+        (lanes, changes.plugins, changes.restart)
+    };
+    let lane = || vec!["acme".to_owned()];
+    let of = |new: &mut Config, change: fn(&mut gateway_config::Tenant)| {
+        change(new.tenants.get_mut(&TenantId::new("acme").unwrap()).unwrap());
+    };
+    assert_eq!(changed(&|new| of(new, |acme| acme.steps.clear())), (lane(), false, vec![]));
+    assert_eq!(changed(&|new| of(new, |acme| acme.cpu.weight = 1)), (lane(), false, vec![]));
+    assert_eq!(changed(&|new| of(new, |acme| acme.steps[0].shadow = None)), (lane(), false, vec![]));
+    assert_eq!(changed(&|new| new.plugins.keys.clear()), (vec![], true, vec![]));
+    assert_eq!(
+        changed(&|new| of(new, |acme| acme.queue = 7)),
+        (vec![], false, vec!["tenant.acme.queue".to_owned()])
+    );
+    assert_eq!(
+        changed(&|new| {
+            new.sources[0].gather.max_rows = 1;
+            new.gateway.workers = 7;
+            new.uplink = None;
+            of(new, |acme| acme.decoders.clear());
+        })
+        .2,
+        ["gateway.workers", "source floor", "tenant.acme.decoder.telegram (removed)", "uplink"]
+    );
+    assert_eq!(changed(&|new| new.tenants.clear()).2, ["tenant acme (removed)"]);
+}
+
+#[test]
+fn what_is_taken_over_keeps_what_only_a_restart_changes() {
+    let (_site, config) = example("plugins.toml");
+    let old = config.tenants[&TenantId::new("acme").unwrap()].clone();
     let mut new = old.clone();
-    new.sources[0].gather.max_rows = 1;
-    new.tenants.clear();
-    let changes = diff(&old, &new);
-    assert!(!changes.gateway && !changes.uplink);
-    assert_eq!(changes.sources.iter().map(|name| &**name).collect::<Vec<_>>(), ["floor"]);
-    assert_eq!(changes.tenants.iter().map(TenantId::as_str).collect::<Vec<_>>(), ["acme"]);
+    new.queue = 7;
+    new.steps.clear();
+    new.decoders.clear();
+    let (taken, left) = taken_over(&old, &new);
+    assert_eq!((taken.queue, taken.steps.len(), taken.decoders.len()), (old.queue, 0, 1));
+    assert_eq!(left, ["tenant.acme.queue", "tenant.acme.decoder.telegram (removed)"]);
 }

@@ -16,6 +16,9 @@ impl Site {
             site.put(&format!("plugins/{name}.wasm"), "\0asm");
         }
         site.put("telegram.wasm", "\0asm");
+        site.put("telegram-next.wasm", "\0asm");
+        site.put("site.pub", "ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n");
+        site.put("site.key", "-----BEGIN PRIVATE KEY-----\n");
         for name in ["gateway", "listener", "ca", "devices-ca", "broker-ca"] {
             site.put(&format!("{name}.crt"), "-----BEGIN CERTIFICATE-----\n");
         }

@@ -199,7 +199,7 @@ impl Chain {
 
     /// The step for which the lane must stop, if there is one.
     pub(super) fn holds_for(&self) -> Option<&str> {
-        let holding = |link: &&Link| link.quarantined && link.on_fault == OnFault::Hold;
+        let holding = |link: &&Link| link.quarantined && link.on_fault != OnFault::Bypass;
         self.steps.iter().find(holding).map(|link| &*link.call.key)
     }
 }
@@ -371,7 +371,7 @@ impl Called {
     fn quarantine(&self, on_fault: OnFault) {
         let what = match on_fault {
             OnFault::Bypass => "bypassed",
-            OnFault::Hold => "holds the lane",
+            OnFault::Hold | OnFault::Previous => "holds the lane",
         };
         self.board.quarantined(self.place, what);
         tracing::error!(

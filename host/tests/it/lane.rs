@@ -35,21 +35,18 @@ fn plugin(name: &str) -> PathBuf {
 
 fn step(name: &str, with: &str) -> Step {
     let limits = Limits { time: Duration::from_millis(300), ..Limits::default() };
-    let (plugin, with) = (plugin(name), with.to_owned());
-    Step { name: name.to_owned(), plugin, with, limits, on_fault: OnFault::Bypass }
+    Step { limits, on_fault: OnFault::Bypass, ..Step::new(name, plugin(name), with) }
 }
 
 fn tenant(name: &str, steps: Vec<Step>) -> Tenant {
     Tenant {
-        id: TenantId::new(name).unwrap(),
-        store: StorePolicy { quota: 1 << 30, when_full: WhenFull::RejectNew },
         queue: 16,
-        decoders: BTreeMap::new(),
         steps,
         routes: BTreeMap::from([(
             RouteName::new("alarms").unwrap(),
             Route { priority: Priority::High, keep: None },
         )]),
+        ..Tenant::new(TenantId::new(name).unwrap())
     }
 }
 
@@ -286,12 +283,7 @@ fn a_row_that_the_second_step_rejects_is_kept_as_the_device_sent_it() {
 #[test]
 fn raw_messages_go_through_their_decoder_and_bad_ones_are_kept() {
     let mut tenant = tenant("raw", vec![]);
-    let decoder = Decoder {
-        name: "vibration".into(),
-        plugin: plugin("examples/vibration"),
-        with: "{}".into(),
-        limits: Limits::default(),
-    };
+    let decoder = Decoder::new("vibration", plugin("examples/vibration"), "{}");
     tenant.decoders.insert("vibration".into(), decoder);
     let site = Site::start(tenant);
     let raw = |decoder: &str, payloads: &[&[u8]]| {
