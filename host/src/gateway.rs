@@ -13,6 +13,7 @@
 
 mod compile;
 mod keeper;
+mod operator;
 mod outage;
 mod report;
 mod sources;
@@ -27,13 +28,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use wire::ids::TenantId;
 
 use crate::admin::status::Status;
-use crate::admin::{AdminError, AdminSocket, RetryReply};
+use crate::admin::{AdminError, AdminSocket, Answer, Question, RetryReply};
 use crate::outbox::Outbox;
 use crate::store::gateway::GatewayStore;
 use crate::store::{DataFolder, Kept, OpenError, Store, StoreConfig, WhenFull, wall_clock};
 use crate::tenant::{Lane, LaneConfig, LaneError, LaneHandle, LaneState, UplinkState};
 use crate::uplink::{LinkState, Origin, Uplink, UplinkError, UplinkView};
 pub use compile::compile;
+use operator::Operator;
 use report::{Reporter, WATCH};
 use sources::{SourceError, Sources};
 
@@ -142,6 +144,7 @@ impl Gateway {
             installation: records.store.installation(),
             software: format!("sluice-gateway {}", env!("CARGO_PKG_VERSION")),
             budget_file: Some(config.gateway.data_dir.join("uplink-budget")),
+            routes_file: Some(config.gateway.data_dir.join("uplink-routes")),
         };
         let outboxes: Vec<_> =
             stores.iter().map(|(_, store, _)| Arc::clone(store) as Arc<dyn Outbox>).collect();
@@ -170,8 +173,16 @@ impl Gateway {
         let Self { sources, tenants, uplink, records, admin, reporter } = self;
         let view = uplink.as_ref().map(Uplink::view);
         let report = || reporter.report(sources, tenants, records, view.as_ref());
-        let retry_now = |stamp: Option<&str>| nudge(sources, uplink.as_ref(), stamp);
-        let answering = admin.serve(report, retry_now);
+        let operator = Operator::default();
+        let answer = |question| match question {
+            Question::Status => Answer::of(&report()),
+            Question::RetryNow { stamp } => Answer::of(&nudge(sources, uplink.as_ref(), stamp.as_deref())),
+            Question::DropLetters { tenant, ids } => operator.drop_letters(tenants, &tenant, ids),
+            Question::ReplayLetters { .. } | Question::ResetState { .. } => {
+                Answer::refusal("not while it runs")
+            }
+        };
+        let answering = admin.serve(answer);
         tokio::pin!(answering);
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);

@@ -1,12 +1,15 @@
 //! What an operator sees of a running gateway: the [`status`], told over the [`socket`] in the data folder, and what the
 //! [`process`] costs.
 //!
-//! Shows, and passes on an operator's "now"; changes nothing else. The parts tell their own figures; `gateway` gathers them.
+//! Shows, and passes on what an operator orders ([`question`]); does nothing itself. The parts tell their own figures;
+//! `gateway` gathers them and has orders carried out.
 
 pub mod process;
+pub mod question;
 pub mod socket;
 pub mod status;
 
 pub use process::Process;
-pub use socket::{AdminError, AdminSocket, RetriedLink, RetryReply, ask, retry_now};
+pub use question::{Answer, Question, RetriedLink, RetryReply};
+pub use socket::{AdminError, AdminSocket, ask, order, retry_now};
 pub use status::Status;

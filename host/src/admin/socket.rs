@@ -1,10 +1,7 @@
 //! The admin socket `<data_dir>/admin.sock`: a connection asks one thing and gets one line of JSON.
 //!
-//! ```text
-//! → {"do":"status"}                          ← a Status; also for who says nothing
-//! → {"do":"retry_now","stamp":"eu-1"}        ← a RetryReply; without stamp: all links, and sources that wait for a broker
-//! ```
-//! Only its owner may open the socket. There is nothing to be done over it that harms. Does not gather the status.
+//! What can be asked is a [`Question`]; who says nothing gets the status. Only the socket's owner may open it. At most
+//! [`CONVERSATIONS`] are answered at once; others wait. Does not know the answers.
 
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -12,12 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::question::{Answer, Question, Refusal, RetryReply};
 use super::status::Status;
-use crate::uplink::LinkState;
 
 /// Name of the socket in the data folder.
 pub const SOCKET: &str = "admin.sock";
@@ -25,49 +21,14 @@ pub const SOCKET: &str = "admin.sock";
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Who has not asked by then wants the status.
 const SILENCE: Duration = Duration::from_millis(300);
+/// How long whoever asked for work waits for its end.
+const WORK: Duration = Duration::from_secs(90);
 /// Most bytes of a question.
-const MAX_QUESTION: u64 = 4 << 10;
+const MAX_QUESTION: u64 = 16 << 10;
+/// Most questions being answered at once.
+const CONVERSATIONS: usize = 8;
 /// Most bytes of a status that are read.
 const MAX_STATUS: u64 = 16 << 20;
-
-/// What can be asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
-enum Question {
-    Status,
-    RetryNow { stamp: Option<String> },
-}
-
-/// What became of "retry now".
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct RetryReply {
-    /// The links it was said to; none if the stamp is not in the configuration.
-    pub links: Vec<RetriedLink>,
-}
-
-/// One link that was told to retry now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RetriedLink {
-    /// Its stamp.
-    pub stamp: String,
-    /// How it stood.
-    pub was: LinkState,
-    /// Whether it tries now because of this; otherwise it was connected or connecting anyway.
-    pub trying: bool,
-}
-
-impl RetryReply {
-    /// From the links and how they stood.
-    #[must_use]
-    pub fn new(links: Vec<(String, LinkState)>) -> Self {
-        let links = links.into_iter().map(|(stamp, was)| RetriedLink {
-            stamp,
-            was,
-            trying: matches!(was, LinkState::Waiting | LinkState::Parked | LinkState::GivenUp),
-        });
-        Self { links: links.collect() }
-    }
-}
 
 /// Why the socket cannot be served or asked.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +49,13 @@ pub enum AdminError {
         /// What the system said.
         cause: std::io::Error,
     },
-    /// The answer is no status, e.g. of another version.
+    /// It cannot be done.
+    #[error("{why}")]
+    Refused {
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The answer is not what was asked for, e.g. of another version.
     #[error("the gateway at {} gave an answer this version does not understand: {cause}", path.display())]
     Answer {
         /// The socket.
@@ -123,29 +90,38 @@ impl AdminSocket {
         Ok(Self { listener, path })
     }
 
-    /// Answers each connection, one after the other, for ever.
-    pub async fn serve(&self, status: impl Fn() -> Status, retry_now: impl Fn(Option<&str>) -> RetryReply) {
+    /// Answers each connection, for ever.
+    pub async fn serve(&self, answer: impl Fn(Question) -> Answer) {
+        let mut under_way = tokio::task::JoinSet::new();
         loop {
-            let Ok((mut stream, _)) = self.listener.accept().await else {
-                // Out of descriptors, most likely; others are at work to free some.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let answer = match question(&mut stream).await {
-                Ok(Question::Status) => serde_json::to_vec(&status()),
-                Ok(Question::RetryNow { stamp }) => serde_json::to_vec(&retry_now(stamp.as_deref())),
-                Err(error) => serde_json::to_vec(&serde_json::json!({ "error": error })),
-            };
-            match answer {
-                Ok(mut text) => {
-                    text.push(b'\n');
-                    // Whoever asked and went away needs no answer.
-                    tokio::time::timeout(PATIENCE, stream.write_all(&text)).await.ok();
+            tokio::select! {
+                accepted = self.listener.accept(), if under_way.len() < CONVERSATIONS => {
+                    let Ok((mut stream, _)) = accepted else {
+                        // Out of descriptors, most likely; others are at work to free some.
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        continue;
+                    };
+                    let answer = match question(&mut stream).await {
+                        Ok(question) => answer(question),
+                        Err(error) => Answer::refusal(&error),
+                    };
+                    under_way.spawn(tell(stream, answer));
                 }
-                Err(error) => tracing::warn!(%error, "an answer cannot be written as JSON"),
+                Some(told) = under_way.join_next(), if !under_way.is_empty() => {
+                    if let Err(error) = told {
+                        tracing::error!(%error, "an answer of the admin socket failed");
+                    }
+                }
             }
         }
     }
+}
+
+async fn tell(mut stream: UnixStream, answer: Answer) {
+    let mut line = answer.line().await;
+    line.push(b'\n');
+    // Whoever asked and went away needs no answer.
+    tokio::time::timeout(PATIENCE, stream.write_all(&line)).await.ok();
 }
 
 /// What a connection asks, or what is wrong with it.
@@ -171,7 +147,7 @@ impl Drop for AdminSocket {
 /// # Errors
 /// [`AdminError::NotRunning`] or [`AdminError::Answer`].
 pub fn ask(data_dir: &Path) -> Result<Status, AdminError> {
-    converse(data_dir, &Question::Status)
+    converse(data_dir, &Question::Status, PATIENCE)
 }
 
 /// Tells the gateway that uses this data folder to try its links now; all, or that of one stamp.
@@ -179,20 +155,35 @@ pub fn ask(data_dir: &Path) -> Result<Status, AdminError> {
 /// # Errors
 /// [`AdminError::NotRunning`] or [`AdminError::Answer`].
 pub fn retry_now(data_dir: &Path, stamp: Option<&str>) -> Result<RetryReply, AdminError> {
-    converse(data_dir, &Question::RetryNow { stamp: stamp.map(str::to_owned) })
+    converse(data_dir, &Question::RetryNow { stamp: stamp.map(str::to_owned) }, PATIENCE)
 }
 
-fn converse<T: DeserializeOwned>(data_dir: &Path, question: &Question) -> Result<T, AdminError> {
+/// Has the gateway that uses this data folder do something, and waits up to [`WORK`] for the end of it.
+///
+/// # Errors
+/// [`AdminError`].
+pub fn order<T: DeserializeOwned>(data_dir: &Path, question: &Question) -> Result<T, AdminError> {
+    converse(data_dir, question, WORK)
+}
+
+fn converse<T: DeserializeOwned>(
+    data_dir: &Path,
+    question: &Question,
+    patience: Duration,
+) -> Result<T, AdminError> {
     let path = data_dir.join(SOCKET);
     let silent = |cause| AdminError::NotRunning { path: path.clone(), cause };
     let not_understood =
         |error: serde_json::Error| AdminError::Answer { path: path.clone(), cause: error.to_string() };
     let mut stream = std::os::unix::net::UnixStream::connect(&path).map_err(silent)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(silent)?;
+    stream.set_read_timeout(Some(patience)).map_err(silent)?;
     let mut text = serde_json::to_vec(question).map_err(not_understood)?;
     text.push(b'\n');
     stream.write_all(&text).map_err(silent)?;
     let mut answer = Vec::new();
     stream.take(MAX_STATUS).read_to_end(&mut answer).map_err(silent)?;
-    serde_json::from_slice(&answer).map_err(not_understood)
+    serde_json::from_slice(&answer).map_err(|error| match serde_json::from_slice(&answer) {
+        Ok(Refusal { error }) => AdminError::Refused { why: error },
+        Err(_) => not_understood(error),
+    })
 }

@@ -21,6 +21,7 @@ mod folder;
 pub mod gateway;
 mod group;
 mod letters;
+mod look;
 mod opening;
 mod peek;
 mod queue;
@@ -45,6 +46,7 @@ pub use commit::{
     Commit, Counts, DeadLetter, LetterKind, NewBatch, Snapshot, StateChange, Version, VersionChange,
 };
 pub use folder::DataFolder;
+pub use look::{KeptLetter, LetterFilter, Look, StateSum, tenants};
 pub use opening::{OpenError, Opened, SetAside};
 pub use peek::peek;
 pub use recent::{DEVICES, LATEST, PER_DEVICE, Recent};
@@ -203,6 +205,18 @@ impl Store {
         self.settle();
         let connection = schema::connect_reader(&self.path)?;
         opening::load_kept(&connection, &self.path)
+    }
+
+    /// Dead letters by their ids, as committed; those that are gone are not among them. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the file cannot be read.
+    pub fn letters(&self, ids: &[i64]) -> Result<Vec<KeptLetter>, OpenError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let connection = schema::connect_reader(&self.path)?;
+        look::by_ids(&connection, ids).map_err(schema::failed(&self.path))
     }
 
     /// Counters, sizes and health; no I/O.

@@ -69,6 +69,19 @@ pub enum OpenError {
         /// The highest known here.
         known: i64,
     },
+    /// Made by an older version, and only to be read.
+    #[error(
+        "{path} has schema version {version}, this version reads {known}: start the gateway once, which brings it up",
+        path = path.display()
+    )]
+    TooOld {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
+        /// The one known here.
+        known: i64,
+    },
     /// The file is damaged. `Store::open` sets such a file aside; seen only when that was in vain.
     #[error("{path} is damaged: {cause}", path = path.display())]
     Damaged {

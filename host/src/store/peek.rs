@@ -13,21 +13,15 @@ use super::{Health, OpenError, Status, schema};
 /// Each tenant's store in the folder, by name. A store that cannot be read says why in its health.
 #[must_use]
 pub fn peek(data_dir: &Path) -> Vec<(TenantId, Status)> {
-    let Ok(entries) = std::fs::read_dir(data_dir.join("tenants")) else { return Vec::new() };
-    let mut found: Vec<_> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let path = entry.path();
-            let tenant = TenantId::new(entry.file_name().to_str()?.strip_suffix(".db")?).ok()?;
-            let status = look(&path).unwrap_or_else(|error| Status {
-                health: Health::Failed { reason: error.to_string() },
-                ..Status::default()
-            });
-            Some((tenant, status))
-        })
-        .collect();
-    found.sort_by(|(one, _), (other, _)| one.cmp(other));
-    found
+    let found = super::tenants(data_dir).into_iter().map(|tenant| {
+        let path = data_dir.join("tenants").join(format!("{tenant}.db"));
+        let status = look(&path).unwrap_or_else(|error| Status {
+            health: Health::Failed { reason: error.to_string() },
+            ..Status::default()
+        });
+        (tenant, status)
+    });
+    found.collect()
 }
 
 fn look(path: &Path) -> Result<Status, OpenError> {

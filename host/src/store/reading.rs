@@ -114,12 +114,21 @@ fn read(
              WHERE priority = ?2 AND seq > ?1 AND priority <> 1 ORDER BY seq"
         }
     })?;
-    let mut rows = query.query([signed(after.0), priority as i64])?;
+    let rows = query.query([signed(after.0), priority as i64])?;
+    batches(rows, max_bytes, READ_BATCHES)
+}
+
+/// Rows of seq, route, created, rows, bytes, payload: at least one if there is any, within the bounds.
+pub(super) fn batches(
+    mut rows: rusqlite::Rows<'_>,
+    max_bytes: usize,
+    most: usize,
+) -> rusqlite::Result<Vec<Outgoing>> {
     let mut found: Vec<Outgoing> = Vec::new();
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
         bytes += unsigned(row.get(4)?) as usize;
-        if !found.is_empty() && (bytes > max_bytes || found.len() >= READ_BATCHES) {
+        if !found.is_empty() && (bytes > max_bytes || found.len() >= most) {
             break;
         }
         let route = row.get_ref(1)?.as_str().unwrap_or_default();

@@ -124,6 +124,18 @@ pub(super) fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// For a reader: whether the file is of the current version.
+pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let version: i64 =
+        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed(path))?;
+    let known = MIGRATIONS.len() as i64;
+    match version.cmp(&known) {
+        std::cmp::Ordering::Less => Err(OpenError::TooOld { path: path.to_owned(), version, known }),
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(OpenError::TooNew { path: path.to_owned(), version, known }),
+    }
+}
+
 fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
     let version: i64 =
         connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed(path))?;
