@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use runtime::{CallContext, Engine, EngineConfig, Limits, Plugin, Step, StepConfig};
+use runtime::{CallContext, Engine, EngineConfig, Plugin, Step, StepConfig};
 use wire::frame::{Column, Frame, Texts, Values};
 
 const DEVICES: usize = 200;
@@ -49,8 +49,7 @@ impl Site {
     }
 
     fn step(&self, plugin: &Plugin, config: &str) -> Result<Step, Box<dyn std::error::Error>> {
-        let config =
-            StepConfig { name: "step".into(), config_json: config.into(), limits: Limits::default() };
+        let config = StepConfig { name: "step".into(), config_json: config.into(), ..StepConfig::default() };
         Ok(Step::new(&self.engine, plugin, config, Vec::new(), &CallContext::default())?)
     }
 

@@ -1,7 +1,8 @@
 //! The boundary as wasmtime sees it, generated from `wit/v1`. The only `bindgen!`.
 //!
 //! One world that has both kinds of export, so that they share one set of types; which one a component has, its exports
-//! say. Parameters borrow: a frame goes to the guest without being copied on this side first.
+//! say. Parameters borrow: a frame goes to the guest without being copied on this side first. Exports are asynchronous, as
+//! a guest hands its thread back at each time slice; what it calls of the host answers at once.
 
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::indexing_slicing, clippy::unwrap_used)]
 #![allow(clippy::expect_used, clippy::panic)]
@@ -16,5 +17,6 @@ wasmtime::component::bindgen!({
         }
     "#,
     world: "sluice:host/plugin@1.0.0",
+    exports: { default: async },
     ownership: Borrowing { duplicate_if_necessary: true },
 });

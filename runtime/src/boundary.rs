@@ -18,37 +18,64 @@ const MAX_ENTRIES: usize = 1 << 20;
 /// Why an output is no output.
 pub(crate) type Violation = (FaultKind, String);
 
-/// Lends frames to a guest call.
-pub(crate) fn with_frames<R>(frames: &[Frame], call: impl FnOnce(&[types::FrameParam<'_>]) -> R) -> R {
-    let dictionaries: Vec<Dictionaries> = frames.iter().map(Dictionaries::of).collect();
-    let columns: Vec<Vec<types::ColumnParam<'_>>> =
-        frames.iter().zip(&dictionaries).map(|(frame, packed)| lend_columns(frame, packed)).collect();
-    let lent: Vec<types::FrameParam<'_>> = frames
-        .iter()
-        .zip(dictionaries.iter().zip(&columns))
-        .map(|(frame, (packed, columns))| types::FrameParam {
-            profile: &frame.profile,
-            devices: packed.devices.lend(),
-            device: &frame.device,
-            time: &frame.time,
-            columns,
-        })
-        .collect();
-    call(&lent)
+/// Frames, lent to a guest call in two stages, as the second borrows from the first.
+pub(crate) struct LentFrames<'a> {
+    frames: &'a [Frame],
+    dictionaries: Vec<Dictionaries>,
 }
 
-/// Lends messages to a guest call.
-pub(crate) fn with_messages<R>(messages: &Messages<'_>, call: impl FnOnce(types::Messages<'_>) -> R) -> R {
-    let devices = Packed::of(messages.devices);
-    let topics = Packed::of(messages.topics);
-    call(types::Messages {
-        profile: messages.profile,
-        devices: devices.lend(),
-        device: messages.device,
-        arrived: messages.arrived,
-        topics: types::TextsParam { dictionary: topics.lend(), index: messages.topic },
-        payloads: types::BlobsParam { ends: messages.ends, bytes: messages.payloads },
-    })
+/// The columns of lent frames.
+pub(crate) type LentColumns<'a> = Vec<Vec<types::ColumnParam<'a>>>;
+
+impl<'a> LentFrames<'a> {
+    pub(crate) fn of(frames: &'a [Frame]) -> Self {
+        LentFrames { frames, dictionaries: frames.iter().map(Dictionaries::of).collect() }
+    }
+
+    pub(crate) fn columns(&self) -> LentColumns<'_> {
+        self.frames
+            .iter()
+            .zip(&self.dictionaries)
+            .map(|(frame, packed)| lend_columns(frame, packed))
+            .collect()
+    }
+
+    pub(crate) fn lend<'b>(&'b self, columns: &'b LentColumns<'b>) -> Vec<types::FrameParam<'b>> {
+        let lend =
+            |(frame, (packed, columns)): (&'b Frame, (&'b Dictionaries, &'b Vec<_>))| types::FrameParam {
+                profile: &frame.profile,
+                devices: packed.devices.lend(),
+                device: &frame.device,
+                time: &frame.time,
+                columns,
+            };
+        self.frames.iter().zip(self.dictionaries.iter().zip(columns)).map(lend).collect()
+    }
+}
+
+/// Messages, lent to a guest call.
+pub(crate) struct LentMessages<'a> {
+    messages: &'a Messages<'a>,
+    devices: Packed,
+    topics: Packed,
+}
+
+impl<'a> LentMessages<'a> {
+    pub(crate) fn of(messages: &'a Messages<'a>) -> Self {
+        LentMessages { messages, devices: Packed::of(messages.devices), topics: Packed::of(messages.topics) }
+    }
+
+    pub(crate) fn lend(&self) -> types::Messages<'_> {
+        let messages = self.messages;
+        types::Messages {
+            profile: messages.profile,
+            devices: self.devices.lend(),
+            device: messages.device,
+            arrived: messages.arrived,
+            topics: types::TextsParam { dictionary: self.topics.lend(), index: messages.topic },
+            payloads: types::BlobsParam { ends: messages.ends, bytes: messages.payloads },
+        }
+    }
 }
 
 /// Texts in one block, as they cross: a string each would cost a call into the guest's allocator each.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::bindings::sluice::plugin::{clock, link, log, metrics, state, types};
 use crate::call::{CallContext, Level, LogLine, MAX_TEXT_BYTES, Metric, MetricValue, Uplink};
 use crate::limits::{Limits, MemoryGuard};
+use crate::slices::Budget;
 use crate::state::{Refused, State};
 
 /// Most names of metrics a step may have in its life.
@@ -18,6 +19,7 @@ const MAX_METRIC_NAME: usize = 64;
 pub(crate) struct HostState {
     pub(crate) limits: Limits,
     pub(crate) memory: MemoryGuard,
+    pub(crate) time: Budget,
     pub(crate) state: State,
     pub(crate) context: CallContext,
     pub(crate) logs: Vec<LogLine>,
@@ -31,12 +33,29 @@ impl HostState {
         HostState {
             limits,
             memory: MemoryGuard::new(limits.memory),
+            time: Budget::new(limits.time),
             state,
             context: CallContext::default(),
             logs: Vec::new(),
             logs_dropped: 0,
             metrics: BTreeMap::new(),
         }
+    }
+
+    /// A call begins.
+    pub(crate) fn begin(&mut self, context: &CallContext) {
+        self.context = *context;
+        self.time.begin();
+        self.memory.refused = false;
+        self.state.over_quota = false;
+    }
+
+    /// A call is over and counts for nothing; what it logged is handed over.
+    pub(crate) fn abandon(&mut self) -> Vec<LogLine> {
+        self.logs_dropped = 0;
+        self.metrics.values_mut().for_each(|value| *value = None);
+        self.state.roll_back();
+        std::mem::take(&mut self.logs)
     }
 
     pub(crate) fn take_metrics(&mut self) -> Vec<Metric> {

@@ -1,23 +1,26 @@
 //! A plugin's instance under supervision: made when it is needed, called under its limits, and discarded by any fault.
 //!
-//! Invariants: a guest runs only between setting a deadline and its end; after a fault neither the instance nor any
-//! change it made to the state is left; what the step keeps (`HostState`) is always in exactly one place, the live
+//! Invariants: after a fault neither the instance nor any change it made to the state is left, nor after a call whose
+//! future was dropped before its end; what the step keeps (`HostState`) is always in exactly one place, the live
 //! instance's store or `idle`.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::time::Duration;
 
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use crate::bindings::exports::sluice::plugin::{decoding, processing};
 use crate::bindings::sluice::plugin::types;
-use crate::boundary::take_output;
-use crate::call::{CallContext, Level, Processed};
+use crate::boundary::{LentFrames, LentMessages, take_output};
+use crate::call::{CallContext, Level, Messages, Processed};
 use crate::engine::{Engine, Kind, Plugin, World};
 use crate::fault::{ConfigureFault, FaultKind, StepFault};
 use crate::host::{HostState, cut};
+use crate::slices::SLICE;
 use crate::state::State;
 use crate::step::StepConfig;
-use crate::ticker::Ticker;
+use wire::frame::Frame;
 
 /// Shortest interval between ticks.
 const MIN_TICK: Duration = Duration::from_millis(10);
@@ -25,7 +28,9 @@ const MIN_TICK: Duration = Duration::from_millis(10);
 const MAX_BACKTRACE: usize = 32;
 
 /// The exports of an instance.
-pub(crate) enum Guest {
+enum Guest {
+    /// It is being made.
+    Unborn,
     Processor(processing::Guest),
     Decoder(decoding::Guest),
 }
@@ -33,10 +38,16 @@ pub(crate) enum Guest {
 struct Live {
     store: Store<HostState>,
     guest: Guest,
+    /// A call has begun and not ended. If it is still so when the next one begins, its future was dropped.
+    in_call: bool,
 }
 
-/// What a guest call returns.
-pub(crate) type Returned = wasmtime::Result<Result<types::Output, types::Fault>>;
+/// What a call hands to the guest.
+pub(crate) enum Input<'a> {
+    Frames(&'a [Frame]),
+    Messages(&'a Messages<'a>),
+    Tick,
+}
 
 /// The supervised instance.
 pub(crate) struct Supervised {
@@ -53,12 +64,13 @@ enum Failure {
     Refused(String),
     Guest(types::Fault),
     Wasm(wasmtime::Error),
+    NoInstance(wasmtime::Error),
     Violation(FaultKind, String),
 }
 
 impl Supervised {
     /// Configures a first instance.
-    pub(crate) fn new(
+    pub(crate) async fn new(
         engine: &Engine,
         plugin: &Plugin,
         wanted: Kind,
@@ -86,64 +98,59 @@ impl Supervised {
             idle: Some(host),
             tick_every: None,
         };
-        match supervised.revive(context) {
-            Ok(live) => supervised.live = Some(live),
-            Err(Failure::Refused(reason)) => {
-                let step = supervised.config.name.clone();
-                return Err(ConfigureFault::Refused {
-                    step,
-                    plugin: supervised.label(),
-                    reason: cut(reason),
-                });
-            }
-            Err(failure) => return Err(supervised.fault_of_idle(failure).into()),
+        match supervised.revive(context).await {
+            Ok(_) => Ok(supervised),
+            Err(Failure::Refused(reason)) => Err(ConfigureFault::Refused {
+                step: supervised.config.name.clone(),
+                plugin: supervised.label(),
+                reason: cut(reason),
+            }),
+            Err(failure) => Err(supervised.fault(failure).into()),
         }
-        Ok(supervised)
     }
 
-    /// Calls the guest. `inputs` are the rows of each input frame.
-    pub(crate) fn call(
+    /// Calls the guest. The future may be dropped at any time: then nothing of the call is left.
+    pub(crate) async fn call(
         &mut self,
         context: &CallContext,
-        inputs: &[usize],
-        call: impl FnOnce(&mut Store<HostState>, &Guest) -> Returned,
+        input: Input<'_>,
     ) -> Result<Processed, Box<StepFault>> {
-        let mut live = match self.live.take() {
-            Some(live) => live,
-            None => match self.revive(context) {
-                Ok(live) => live,
-                Err(failure) => return Err(self.fault_of_idle(failure)),
-            },
-        };
-        let engine = self.engine.clone();
-        let running = engine.guest_runs();
-        live.store.set_epoch_deadline(Ticker::epochs(self.config.limits.time));
-        let host = live.store.data_mut();
-        host.context = *context;
-        host.memory.refused = false;
-        host.state.over_quota = false;
-        let output = match call(&mut live.store, &live.guest) {
-            Ok(Ok(output)) => output,
-            Ok(Err(fault)) => return Err(self.discard(live.store.data_mut(), Failure::Guest(fault))),
-            Err(error) => return Err(self.discard(live.store.data_mut(), Failure::Wasm(error))),
-        };
-        drop(running);
-        match take_output(output, inputs, self.config.limits.output_rows) {
-            Ok((frames, rejected)) => {
-                let host = live.store.data_mut();
-                let processed = Processed {
-                    frames,
-                    rejected,
-                    state: host.state.take_changes(),
-                    logs: std::mem::take(&mut host.logs),
-                    logs_dropped: std::mem::take(&mut host.logs_dropped),
-                    metrics: host.take_metrics(),
-                };
-                self.live = Some(live);
-                Ok(processed)
-            }
-            Err((kind, what)) => Err(self.discard(live.store.data_mut(), Failure::Violation(kind, what))),
+        match self.attempt(context, input).await {
+            Ok(processed) => Ok(processed),
+            Err(failure) => Err(self.fault(failure)),
         }
+    }
+
+    async fn attempt(&mut self, context: &CallContext, input: Input<'_>) -> Result<Processed, Failure> {
+        let engine = self.engine.clone();
+        let live = match self.live.take_if(|live| !live.in_call) {
+            Some(live) => self.live.insert(live),
+            None => self.revive(context).await?,
+        };
+        live.in_call = true;
+        live.store.set_epoch_deadline(SLICE);
+        live.store.data_mut().begin(context);
+        let output = {
+            let mut call = pin!(call_guest(&mut live.store, &live.guest, &input));
+            poll_fn(|cx| {
+                let _running = engine.guest_runs();
+                call.as_mut().poll(cx)
+            })
+            .await
+        };
+        let output = output.map_err(Failure::Wasm)?.map_err(Failure::Guest)?;
+        let host = live.store.data_mut();
+        let (frames, rejected) = take_output(output, &input.rows(), host.limits.output_rows)
+            .map_err(|(kind, what)| Failure::Violation(kind, what))?;
+        live.in_call = false;
+        Ok(Processed {
+            frames,
+            rejected,
+            state: host.state.take_changes(),
+            logs: std::mem::take(&mut host.logs),
+            logs_dropped: std::mem::take(&mut host.logs_dropped),
+            metrics: host.take_metrics(),
+        })
     }
 
     pub(crate) fn plugin(&self) -> &Plugin {
@@ -158,100 +165,81 @@ impl Supervised {
         self.tick_every
     }
 
+    /// The kept state, as of the last call that succeeded.
+    pub(crate) fn state(&self) -> Vec<(String, Vec<u8>)> {
+        let kept = self.host().map(|host| host.state.kept().iter());
+        kept.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
     pub(crate) fn state_bytes(&self) -> usize {
-        let live = self.live.as_ref().map(|live| live.store.data());
-        live.or(self.idle.as_ref()).map_or(0, |host| host.state.bytes())
+        self.host().map_or(0, |host| host.state.bytes())
+    }
+
+    fn host(&self) -> Option<&HostState> {
+        self.live.as_ref().map(|live| live.store.data()).or(self.idle.as_ref())
     }
 
     /// Makes an instance and configures it.
-    fn revive(&mut self, context: &CallContext) -> Result<Live, Failure> {
-        let mut host = self.idle.take().unwrap_or_else(|| self.blank());
-        host.context = *context;
-        host.memory.refused = false;
-        let mut store = Store::new(self.engine.wasmtime(), host);
+    async fn revive(&mut self, context: &CallContext) -> Result<&mut Live, Failure> {
+        let engine = self.engine.clone();
+        let mut host = self.retire();
+        host.abandon();
+        host.begin(context);
+        let mut store = Store::new(engine.wasmtime(), host);
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(self.config.limits.output_bytes);
-        let engine = self.engine.clone();
-        let _running = engine.guest_runs();
-        store.set_epoch_deadline(Ticker::epochs(self.config.limits.time));
-        match self.instantiate(&mut store) {
-            Ok((guest, setup)) => {
-                let every = Duration::from_millis(setup.tick_ms.into());
-                self.tick_every = (setup.tick_ms > 0).then(|| every.max(MIN_TICK));
-                Ok(Live { store, guest })
-            }
-            Err(failure) => {
-                self.idle = Some(store.into_data());
-                Err(failure)
-            }
-        }
-    }
-
-    fn instantiate(&self, store: &mut Store<HostState>) -> Result<(Guest, types::Setup), Failure> {
-        let no_instance = |error: wasmtime::Error| match error.downcast_ref::<Trap>() {
-            Some(_) => Failure::Wasm(error),
-            None => Failure::Violation(FaultKind::Instance, format!("{error:#}")),
+        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().time.slice_ended()));
+        store.set_epoch_deadline(SLICE);
+        let live = self.live.insert(Live { store, guest: Guest::Unborn, in_call: true });
+        let setup = {
+            let mut birth = pin!(instantiate(&self.plugin, &self.config.config_json, live));
+            poll_fn(|cx| {
+                let _running = engine.guest_runs();
+                birth.as_mut().poll(cx)
+            })
+            .await?
         };
-        let json = self.config.config_json.as_str();
-        let (guest, configured) = match &self.plugin.shared.world {
-            World::Processor(pre, exports) => {
-                let instance = pre.instantiate(&mut *store).map_err(no_instance)?;
-                let guest = exports.load(&mut *store, &instance).map_err(no_instance)?;
-                let configured = guest.call_configure(&mut *store, json);
-                (Guest::Processor(guest), configured)
-            }
-            World::Decoder(pre, exports) => {
-                let instance = pre.instantiate(&mut *store).map_err(no_instance)?;
-                let guest = exports.load(&mut *store, &instance).map_err(no_instance)?;
-                let configured = guest.call_configure(&mut *store, json);
-                (Guest::Decoder(guest), configured)
-            }
-        };
-        let setup = configured.map_err(Failure::Wasm)?.map_err(Failure::Refused)?;
-        Ok((guest, setup))
+        let every = Duration::from_millis(setup.tick_ms.into());
+        self.tick_every = (setup.tick_ms > 0).then(|| every.max(MIN_TICK));
+        live.in_call = false;
+        Ok(live)
     }
 
-    /// The instance is dropped by the caller; what the step keeps is saved.
-    fn discard(&mut self, host: &mut HostState, failure: Failure) -> Box<StepFault> {
-        let fault = self.fault(host, failure);
-        self.idle = Some(std::mem::replace(host, self.blank()));
-        fault
+    /// Discards the instance; what the step keeps is left.
+    fn retire(&mut self) -> HostState {
+        let of_live = self.live.take().map(|live| live.store.into_data());
+        of_live.or_else(|| self.idle.take()).unwrap_or_else(|| {
+            HostState::new(self.config.limits, State::new(self.config.limits.state_bytes, []))
+        })
     }
 
-    /// An instance could not be made.
-    fn fault_of_idle(&mut self, failure: Failure) -> Box<StepFault> {
-        let mut host = self.idle.take().unwrap_or_else(|| self.blank());
-        self.discard(&mut host, failure)
-    }
-
-    fn blank(&self) -> HostState {
-        HostState::new(self.config.limits, State::new(self.config.limits.state_bytes, []))
-    }
-
-    /// Puts a failure into words and undoes what the call changed.
-    fn fault(&self, host: &mut HostState, failure: Failure) -> Box<StepFault> {
-        let logs = std::mem::take(&mut host.logs);
-        host.logs_dropped = 0;
-        host.take_metrics();
-        let (kind, message, backtrace) = match failure {
+    /// Puts a failure into words, undoes what the call changed, and discards the instance.
+    fn fault(&mut self, failure: Failure) -> Box<StepFault> {
+        let mut host = self.retire();
+        let described = match failure {
             Failure::Refused(reason) => (FaultKind::Configure, reason, Vec::new()),
             Failure::Violation(kind, what) => (kind, what, Vec::new()),
+            Failure::NoInstance(error) if error.downcast_ref::<Trap>().is_none() => {
+                (FaultKind::Instance, format!("{error:#}"), Vec::new())
+            }
             Failure::Guest(fault) if host.state.over_quota => {
                 (FaultKind::StateQuota, fault.reason, Vec::new())
             }
             Failure::Guest(fault) => (FaultKind::Guest, fault.reason, Vec::new()),
-            Failure::Wasm(error) => {
-                let (kind, mut message) = self.classify(host, &error);
+            Failure::Wasm(error) | Failure::NoInstance(error) => {
+                let (kind, mut message) = self.classify(&host, &error);
                 // The SDK logs a panic's text before it traps: more telling than "unreachable executed".
                 if let (FaultKind::Trap, Some(line)) =
-                    (kind, logs.last().filter(|line| line.level == Level::Error))
+                    (kind, host.logs.last().filter(|line| line.level == Level::Error))
                 {
                     message = format!("{} ({message})", line.message);
                 }
                 (kind, message, backtrace(&error))
             }
         };
-        host.state.roll_back();
+        let (kind, message, backtrace) = described;
+        let logs = host.abandon();
+        self.idle = Some(host);
         Box::new(StepFault {
             kind,
             step: self.config.name.clone(),
@@ -292,6 +280,58 @@ impl Supervised {
             version => format!("{} {version}", self.plugin.name()),
         }
     }
+}
+
+impl Input<'_> {
+    /// The rows of each input frame.
+    fn rows(&self) -> Vec<usize> {
+        match self {
+            Input::Frames(frames) => frames.iter().map(Frame::rows).collect(),
+            Input::Messages(messages) => vec![messages.arrived.len()],
+            Input::Tick => Vec::new(),
+        }
+    }
+}
+
+async fn call_guest(
+    store: &mut Store<HostState>,
+    guest: &Guest,
+    input: &Input<'_>,
+) -> wasmtime::Result<Result<types::Output, types::Fault>> {
+    match (guest, input) {
+        (Guest::Processor(guest), Input::Frames(frames)) => {
+            let lent = LentFrames::of(frames);
+            let columns = lent.columns();
+            guest.call_process(store, &lent.lend(&columns)).await
+        }
+        (Guest::Processor(guest), Input::Tick) => guest.call_tick(store).await,
+        (Guest::Decoder(guest), Input::Messages(messages)) => {
+            let lent = LentMessages::of(messages);
+            guest.call_decode(store, lent.lend()).await
+        }
+        _ => Err(wasmtime::format_err!("the plugin has no such call")),
+    }
+}
+
+async fn instantiate(plugin: &Plugin, config_json: &str, live: &mut Live) -> Result<types::Setup, Failure> {
+    let store = &mut live.store;
+    let configured = match &plugin.shared.world {
+        World::Processor(pre, exports) => {
+            let instance = pre.instantiate_async(&mut *store).await.map_err(Failure::NoInstance)?;
+            let guest = exports.load(&mut *store, &instance).map_err(Failure::NoInstance)?;
+            let configured = guest.call_configure(&mut *store, config_json).await;
+            live.guest = Guest::Processor(guest);
+            configured
+        }
+        World::Decoder(pre, exports) => {
+            let instance = pre.instantiate_async(&mut *store).await.map_err(Failure::NoInstance)?;
+            let guest = exports.load(&mut *store, &instance).map_err(Failure::NoInstance)?;
+            let configured = guest.call_configure(&mut *store, config_json).await;
+            live.guest = Guest::Decoder(guest);
+            configured
+        }
+    };
+    configured.map_err(Failure::Wasm)?.map_err(Failure::Refused)
 }
 
 fn check_kind(plugin: &Plugin, wanted: Kind, step: &str) -> Result<(), ConfigureFault> {

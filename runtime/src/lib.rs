@@ -7,7 +7,8 @@
 //!
 //! Guests are hostile: every length, index and name they return is checked, every quantity is bounded, and whatever they
 //! do ends as a [`StepFault`], never as a panic or a stuck thread. This crate decides nothing about a lane: it does not
-//! retry, store or route. Calls are synchronous; a step belongs to the thread that calls it.
+//! retry, store or route. A call is a future that hands its thread back about every 5 ms ([`Step::process_async`]), or
+//! keeps it until it is done ([`Step::process`]).
 
 mod bindings;
 mod boundary;
@@ -16,10 +17,12 @@ pub mod call;
 pub mod engine;
 pub mod fault;
 mod host;
+pub mod imports;
 mod inspect;
 mod instance;
 pub mod limits;
 mod precompiled;
+mod slices;
 pub mod state;
 pub mod step;
 mod ticker;
@@ -30,6 +33,7 @@ pub use call::{
 };
 pub use engine::{Digest, Engine, EngineConfig, EngineError, Kind, LoadError, Plugin};
 pub use fault::{ConfigureFault, FaultKind, StepFault};
+pub use imports::{Import, Imports};
 pub use limits::Limits;
 pub use state::StateChange;
 pub use step::{DecodeStep, Step, StepConfig};

@@ -9,8 +9,8 @@ use wasmtime::ResourceLimiter;
 pub struct Limits {
     /// Linear memory of the instance, in bytes (default 64 MiB). The guest's allocation fails, which ends its call.
     pub memory: usize,
-    /// Wall-clock time of one call, and of making a fresh instance (default 500 ms; kept to about 10 ms). The guest is
-    /// stopped.
+    /// Time that one call may work, and making a fresh instance (default 500 ms; kept to about 10 ms). Waiting for a
+    /// thread does not count. The guest is stopped.
     pub time: Duration,
     /// Bytes that the guest may hand over at once: the result of a call, or the arguments of a host call (default
     /// 16 MiB). The call fails.

@@ -48,6 +48,11 @@ impl State {
         self.bytes
     }
 
+    /// What is kept, without the changes of the running call.
+    pub(crate) fn kept(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.kept
+    }
+
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }

@@ -8,22 +8,27 @@ use std::time::Duration;
 
 use wire::frame::Frame;
 
-use crate::boundary::{with_frames, with_messages};
 use crate::call::{CallContext, Messages, Processed};
 use crate::engine::{Engine, Kind, Plugin};
 use crate::fault::{ConfigureFault, StepFault};
-use crate::instance::{Guest, Supervised};
+use crate::imports::Imports;
+use crate::instance::{Input, Supervised};
 use crate::limits::Limits;
+use crate::slices::block_on;
 
 /// How a plugin becomes a step.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct StepConfig {
     /// The step's name, for messages.
     pub name: String,
     /// The configuration as a JSON object: the step's `with` table.
     pub config_json: String,
-    /// What it may use up.
+    /// What it may use up, as granted.
     pub limits: Limits,
+    /// What it may ask of the host, as granted.
+    pub imports: Imports,
+    /// Version of the plugin that wrote the state which the step is made with; `None` if that is not known.
+    pub state_version: Option<String>,
 }
 
 /// A processor in a lane.
@@ -37,6 +42,20 @@ impl Step {
     ///
     /// # Errors
     /// [`ConfigureFault`] if the plugin refuses the configuration, is no processor, or fails.
+    pub async fn new_async(
+        engine: &Engine,
+        plugin: &Plugin,
+        config: StepConfig,
+        state: Vec<(String, Vec<u8>)>,
+        context: &CallContext,
+    ) -> Result<Self, ConfigureFault> {
+        Supervised::new(engine, plugin, Kind::Processor, config, state, context).await.map(Step)
+    }
+
+    /// As [`Step::new_async`], in this thread until it is done.
+    ///
+    /// # Errors
+    /// As there.
     pub fn new(
         engine: &Engine,
         plugin: &Plugin,
@@ -44,30 +63,44 @@ impl Step {
         state: Vec<(String, Vec<u8>)>,
         context: &CallContext,
     ) -> Result<Self, ConfigureFault> {
-        Supervised::new(engine, plugin, Kind::Processor, config, state, context).map(Step)
+        block_on(Self::new_async(engine, plugin, config, state, context))
     }
 
-    /// Hands frames to the plugin; those without rows are left out by the caller.
+    /// Hands frames to the plugin; those without rows are left out by the caller. The future is pending once per time
+    /// slice of the guest, about 5 ms, and woken at once. Dropped before its end, nothing of the call is left.
     ///
     /// # Errors
     /// [`StepFault`]: nothing of the call is left, the frames are still the caller's.
+    pub async fn process_async(
+        &mut self,
+        frames: &[Frame],
+        context: &CallContext,
+    ) -> Result<Processed, Box<StepFault>> {
+        self.0.call(context, Input::Frames(frames)).await
+    }
+
+    /// As [`Step::process_async`], in this thread until it is done.
+    ///
+    /// # Errors
+    /// As there.
     pub fn process(&mut self, frames: &[Frame], context: &CallContext) -> Result<Processed, Box<StepFault>> {
-        let inputs: Vec<usize> = frames.iter().map(Frame::rows).collect();
-        self.0.call(context, &inputs, |store, guest| match guest {
-            Guest::Processor(guest) => with_frames(frames, |frames| guest.call_process(store, frames)),
-            Guest::Decoder(_) => Err(wasmtime::format_err!("a decoder cannot process frames")),
-        })
+        block_on(self.process_async(frames, context))
     }
 
     /// Tells the plugin that time has passed.
     ///
     /// # Errors
-    /// As [`Step::process`].
+    /// As [`Step::process_async`].
+    pub async fn tick_async(&mut self, context: &CallContext) -> Result<Processed, Box<StepFault>> {
+        self.0.call(context, Input::Tick).await
+    }
+
+    /// As [`Step::tick_async`], in this thread until it is done.
+    ///
+    /// # Errors
+    /// As [`Step::process_async`].
     pub fn tick(&mut self, context: &CallContext) -> Result<Processed, Box<StepFault>> {
-        self.0.call(context, &[], |store, guest| match guest {
-            Guest::Processor(guest) => guest.call_tick(store),
-            Guest::Decoder(_) => Err(wasmtime::format_err!("a decoder has no tick")),
-        })
+        block_on(self.tick_async(context))
     }
 
     /// How often the plugin wants [`Step::tick`]; `None`: never. Never shorter than 10 ms.
@@ -88,6 +121,12 @@ impl Step {
         self.0.config()
     }
 
+    /// A copy of its kept state, as of the last call that succeeded.
+    #[must_use]
+    pub fn state(&self) -> Vec<(String, Vec<u8>)> {
+        self.0.state()
+    }
+
     /// Bytes of its kept state.
     #[must_use]
     pub fn state_bytes(&self) -> usize {
@@ -100,6 +139,20 @@ impl DecodeStep {
     ///
     /// # Errors
     /// [`ConfigureFault`] if the plugin refuses the configuration, is no decoder, or fails.
+    pub async fn new_async(
+        engine: &Engine,
+        plugin: &Plugin,
+        config: StepConfig,
+        state: Vec<(String, Vec<u8>)>,
+        context: &CallContext,
+    ) -> Result<Self, ConfigureFault> {
+        Supervised::new(engine, plugin, Kind::Decoder, config, state, context).await.map(DecodeStep)
+    }
+
+    /// As [`DecodeStep::new_async`], in this thread until it is done.
+    ///
+    /// # Errors
+    /// As there.
     pub fn new(
         engine: &Engine,
         plugin: &Plugin,
@@ -107,22 +160,32 @@ impl DecodeStep {
         state: Vec<(String, Vec<u8>)>,
         context: &CallContext,
     ) -> Result<Self, ConfigureFault> {
-        Supervised::new(engine, plugin, Kind::Decoder, config, state, context).map(DecodeStep)
+        block_on(Self::new_async(engine, plugin, config, state, context))
     }
 
-    /// Hands messages to the plugin. In what it hands back, origins and rejections are indices of messages.
+    /// Hands messages to the plugin. In what it hands back, origins and rejections are indices of messages. The future
+    /// behaves as that of [`Step::process_async`].
     ///
     /// # Errors
     /// [`StepFault`]: nothing of the call is left, the messages are still the caller's.
+    pub async fn decode_async(
+        &mut self,
+        messages: &Messages<'_>,
+        context: &CallContext,
+    ) -> Result<Processed, Box<StepFault>> {
+        self.0.call(context, Input::Messages(messages)).await
+    }
+
+    /// As [`DecodeStep::decode_async`], in this thread until it is done.
+    ///
+    /// # Errors
+    /// As there.
     pub fn decode(
         &mut self,
         messages: &Messages<'_>,
         context: &CallContext,
     ) -> Result<Processed, Box<StepFault>> {
-        self.0.call(context, &[messages.arrived.len()], |store, guest| match guest {
-            Guest::Decoder(guest) => with_messages(messages, |messages| guest.call_decode(store, messages)),
-            Guest::Processor(_) => Err(wasmtime::format_err!("a processor cannot decode messages")),
-        })
+        block_on(self.decode_async(messages, context))
     }
 
     /// The plugin.
@@ -137,6 +200,12 @@ impl DecodeStep {
         self.0.config()
     }
 
+    /// A copy of its kept state, as of the last call that succeeded.
+    #[must_use]
+    pub fn state(&self) -> Vec<(String, Vec<u8>)> {
+        self.0.state()
+    }
+
     /// Bytes of its kept state.
     #[must_use]
     pub fn state_bytes(&self) -> usize {
@@ -149,10 +218,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_may_move_to_the_thread_of_their_lane() {
+    fn steps_and_their_calls_may_move_between_threads() {
         fn sendable<T: Send>() {}
+        fn sendable_value(_: &impl Send) {}
         sendable::<Step>();
         sendable::<DecodeStep>();
         sendable::<Engine>();
+        let calls = |step: &mut Step, decoder: &mut DecodeStep, messages: Messages<'_>| {
+            sendable_value(&step.process_async(&[], &CallContext::default()));
+            sendable_value(&step.tick_async(&CallContext::default()));
+            sendable_value(&decoder.decode_async(&messages, &CallContext::default()));
+        };
+        let _ = calls;
     }
 }

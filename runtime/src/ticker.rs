@@ -1,7 +1,8 @@
-//! The epoch clock: a thread of its own that advances the engine's epoch, so that a guest past its deadline stops.
+//! The epoch clock: a thread of its own that advances the engine's epoch, so that a guest's time slice ends.
 //!
-//! It sleeps for good while no guest runs: a gateway on which nothing happens wakes no processor. Every call of a guest
-//! holds a [`Running`]; that costs two atomic additions, and a wake-up only after [`IDLE_EPOCHS`] without a call.
+//! It sleeps for good while no guest runs: a gateway on which nothing happens wakes no processor. Whoever polls a guest
+//! holds a [`Running`]; that costs two atomic additions, and a wake-up only after [`IDLE_EPOCHS`] without a call. A guest
+//! that waits for a thread does not count: its slice begins when it is polled again.
 //!
 //! Invariants: while a `Running` is held, the epoch advances; the thread ends and is joined when the ticker is dropped.
 
@@ -10,10 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Length of an epoch. A deadline is kept to within two of them.
-pub(crate) const EPOCH: Duration = Duration::from_millis(10);
+/// Length of an epoch, which is that of a time slice.
+pub(crate) const EPOCH: Duration = Duration::from_millis(5);
 /// Epochs without a call after which the thread sleeps until the next one: a busy gateway pays no wake-up per call.
-const IDLE_EPOCHS: u32 = 100;
+const IDLE_EPOCHS: u32 = 200;
 
 /// Advances the epoch until it is dropped.
 pub(crate) struct Ticker {
@@ -66,12 +67,6 @@ impl Ticker {
             thread.thread().unpark();
         }
     }
-
-    /// Epochs that cover a time: rounded up, and one more because the current one is already running.
-    pub(crate) fn epochs(time: Duration) -> u64 {
-        let epochs = time.as_micros().div_ceil(EPOCH.as_micros()).saturating_add(1);
-        u64::try_from(epochs).unwrap_or(u64::MAX >> 1)
-    }
 }
 
 impl Shared {
@@ -114,13 +109,6 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
-
-    #[test]
-    fn a_deadline_is_never_shorter_than_asked() {
-        assert_eq!(Ticker::epochs(Duration::from_millis(1)), 2);
-        assert_eq!(Ticker::epochs(Duration::from_millis(50)), 6);
-        assert_eq!(Ticker::epochs(Duration::from_millis(51)), 7);
-    }
 
     #[test]
     fn the_clock_stands_while_no_guest_runs_and_goes_on_for_one_that_never_ends() {

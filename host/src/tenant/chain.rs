@@ -218,6 +218,7 @@ pub(crate) fn step_config(name: &str, with: &str, limits: &gateway_config::Limit
             log_lines: limits.log_lines as usize,
             ..runtime::Limits::default()
         },
+        ..StepConfig::default()
     }
 }
 

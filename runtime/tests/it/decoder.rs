@@ -1,11 +1,11 @@
 //! A decoder: messages in, frames out, with origins and rejections by message.
 
-use runtime::{CallContext, ConfigureFault, DecodeStep, Limits, Messages, StepConfig};
+use runtime::{CallContext, ConfigureFault, DecodeStep, Messages, StepConfig};
 
 use crate::guests::{SECOND, Site, f64s};
 
 fn step(site: &Site, guest: &str) -> Result<DecodeStep, ConfigureFault> {
-    let config = StepConfig { name: "vibration".into(), config_json: "{}".into(), limits: Limits::default() };
+    let config = StepConfig { name: "vibration".into(), config_json: "{}".into(), ..StepConfig::default() };
     DecodeStep::new(&site.engine, &site.load(guest), config, Vec::new(), &CallContext::default())
 }
 

@@ -61,7 +61,8 @@ impl Site {
         limits: Limits,
         state: Vec<(String, Vec<u8>)>,
     ) -> Result<Step, ConfigureFault> {
-        let config = StepConfig { name: "step-1".into(), config_json: config.into(), limits };
+        let config =
+            StepConfig { name: "step-1".into(), config_json: config.into(), limits, ..StepConfig::default() };
         Step::new(&self.engine, &self.load(guest), config, state, &CallContext::default())
     }
 }

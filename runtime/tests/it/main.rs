@@ -14,5 +14,6 @@ mod guests;
 mod interface;
 mod limits;
 mod loading;
+mod slices;
 mod threshold;
 mod window;

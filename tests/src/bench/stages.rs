@@ -15,7 +15,7 @@ use host::outbox::{Outbox, Priority};
 use host::source::rows::{Gatherer, Message, Repeats, Target};
 use host::source::rules::Rule;
 use host::store::{Commit, Counts, DataFolder, NewBatch, Store, StoreConfig};
-use runtime::{CallContext, Engine, EngineConfig, Limits, Step, StepConfig};
+use runtime::{CallContext, Engine, EngineConfig, Step, StepConfig};
 use wire::codec::Encoder;
 use wire::frame::Frame;
 use wire::ids::{RouteName, Sequence, TenantId};
@@ -193,7 +193,7 @@ fn steps(bench: &mut Bench, dir: &Path, frame: Frame) -> Result<Frame> {
 
 fn step(engine: &Engine, name: &str, config: &str) -> Result<Step> {
     let plugin = engine.load(&plugins_dir()?.join(format!("{name}.wasm")))?;
-    let config = StepConfig { name: name.into(), config_json: config.into(), limits: Limits::default() };
+    let config = StepConfig { name: name.into(), config_json: config.into(), ..StepConfig::default() };
     Ok(Step::new(engine, &plugin, config, vec![], &CallContext::default())?)
 }
 
