@@ -219,10 +219,7 @@ impl Stamps {
         if let Some(by) = entry.occupant().filter(|by| *by != tenant) {
             return Err(PromiseError::Occupied { stamp: id.clone(), by: by.clone() });
         }
-        entry.promised += devices;
-        if entry.stamp.tenancy == Tenancy::Single {
-            *entry.occupants.entry(tenant.clone()).or_default() += 1;
-        }
+        self.restore(id, tenant, devices);
         Ok(())
     }
 
@@ -236,6 +233,22 @@ impl Stamps {
                 entry.occupants.remove(tenant);
             }
         }
+    }
+
+    /// Promises what was promised before, whatever the limits are now: at a start, and when a change is taken back.
+    pub(crate) fn restore(&mut self, id: &StampId, tenant: &TenantId, devices: u32) {
+        let Some(entry) = self.entry_mut(id) else { return };
+        entry.promised = entry.promised.saturating_add(devices);
+        if entry.stamp.tenancy == Tenancy::Single {
+            *entry.occupants.entry(tenant.clone()).or_default() += 1;
+        }
+    }
+
+    /// Takes a stamp out that was added by a change that failed.
+    pub(crate) fn remove(&mut self, id: &StampId) {
+        let Some(place) = self.places.remove(id) else { return };
+        self.entries.remove(place);
+        self.places.values_mut().filter(|other| **other > place).for_each(|other| *other -= 1);
     }
 
     pub(super) fn entries(&self) -> &[Entry] {

@@ -1,0 +1,155 @@
+//! What provisioning knows: tenants, enrolments, gateways, assignments. Plain records; what may follow what is decided in
+//! [`crate::registry`].
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use wire::ids::{EnrolmentId, Environment, GatewayId, Region, StampId, TenantId};
+
+use crate::allocation::{Policy, Ring, Stamp};
+
+/// A stamp with how it is reached and how full it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StampRecord {
+    /// As it was registered.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// `quic://host:port`, the better first; at least one.
+    pub endpoints: Vec<String>,
+    /// When it was registered: nanoseconds since 1970 UTC.
+    pub registered: i64,
+    /// Devices promised to it.
+    pub promised: u32,
+    /// Assignments to it.
+    pub assignments: u32,
+}
+
+/// Where a tenant's data may go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Its name.
+    pub id: TenantId,
+    /// Only to these regions; empty: anywhere.
+    #[serde(default)]
+    pub regions: Vec<Region>,
+    /// Only to stamps of this ring.
+    #[serde(default)]
+    pub ring: Option<Ring>,
+    /// To stamps that it shares with nobody.
+    #[serde(default)]
+    pub dedicated: bool,
+    /// To this stamp alone.
+    #[serde(default)]
+    pub pinned: Option<StampId>,
+    /// How one of several is chosen.
+    #[serde(default)]
+    pub policy: Policy,
+}
+
+/// How a gateway proves who it is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// SHA-256 of the DER of its own certificate.
+    Fingerprint([u8; 32]),
+    /// Its certificate comes from this authority (DER); the Common Name is the gateway id.
+    Authority(Vec<u8>),
+    /// A key that it alone has.
+    Key(Vec<u8>),
+    /// Its key is HMAC-SHA256 of the gateway id under this key, which never leaves the service.
+    GroupKey(Vec<u8>),
+}
+
+impl Proof {
+    /// Its kind, in one word.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Proof::Fingerprint(_) => "fingerprint",
+            Proof::Authority(_) => "authority",
+            Proof::Key(_) => "key",
+            Proof::GroupKey(_) => "group-key",
+        }
+    }
+
+    /// Whether one enrolment with it stands for many gateways.
+    #[must_use]
+    pub fn is_of_group(&self) -> bool {
+        matches!(self, Proof::Authority(_) | Proof::GroupKey(_))
+    }
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Keys are secrets.
+        f.write_str(self.kind())
+    }
+}
+
+/// A tenant that an enrolled gateway serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Devices of it that are expected at each gateway: reserved at its stamp.
+    pub devices: u32,
+}
+
+/// The cloud knows of a gateway, or of a group of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    /// Its name; of a single gateway, the gateway's.
+    pub id: EnrolmentId,
+    /// How its gateways prove who they are.
+    pub proof: Proof,
+    /// The stamps its gateways go to.
+    pub environment: Environment,
+    /// The tenants each of its gateways serves.
+    pub shares: Vec<Share>,
+    /// Nobody registers by it any more.
+    pub blocked: bool,
+}
+
+/// A gateway that has registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gateway {
+    /// Its name.
+    pub id: GatewayId,
+    /// How it came in.
+    pub enrolment: EnrolmentId,
+    /// Where it goes to now; its enrolment's until it was promoted.
+    pub environment: Environment,
+    /// It is refused everywhere.
+    pub blocked: bool,
+    /// First registered: nanoseconds since 1970 UTC.
+    pub registered: i64,
+    /// Last registered or renewed.
+    pub seen: i64,
+}
+
+/// What becomes of what a gateway has not sent when a tenant moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backlog {
+    /// It goes to the new stamp.
+    #[default]
+    Carry,
+    /// It is given up, with a receipt: test data never reaches production.
+    Drop,
+}
+
+/// A tenant of a gateway and the stamp that serves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The stamp.
+    pub stamp: StampId,
+    /// Grows with every move of this tenant of this gateway, from 1.
+    pub epoch: u64,
+    /// Devices promised.
+    pub devices: u32,
+    /// What becomes of the backlog at this epoch's beginning.
+    pub backlog: Backlog,
+}

@@ -1,0 +1,256 @@
+//! Moves in the books: a tenant of a gateway goes from one stamp to another, with everything counted once.
+//!
+//! ```text
+//! begin      room is promised at the destination; the origin is told to fence the pair (a departure)
+//! fenced     the origin lands nothing more of it and says what it has landed: the watermark
+//! complete   the assignment is the destination's, one epoch on; the destination begins with the watermark
+//! ```
+//! Until the watermark is there the assignment is the origin's, and the move can be aborted: the pair then goes on at the
+//! origin, two epochs on, so that nobody mixes up what was told before. A stamp that is lost for good cannot tell a
+//! watermark: such a move completes without one, which is said by who asks for it.
+
+use rusqlite::{OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+use wire::ids::{Environment, GatewayId, StampId, StreamId, TenantId};
+use wire::ranges::RangeSet;
+
+use super::register::{assignment, one, request};
+use super::stamps::{from_word, word};
+use super::{Books, Refusal, RegistryError, stored, unknown};
+use crate::allocation::Request;
+use crate::model::{Assignment, Backlog};
+
+/// What a stamp has landed of a tenant of a gateway: per stream its numbers.
+pub type Watermark = Vec<(StreamId, RangeSet)>;
+
+/// A move under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The stamp it leaves.
+    pub origin: StampId,
+    /// The stamp it goes to.
+    pub destination: StampId,
+    /// The epoch at the destination.
+    pub epoch: u64,
+    /// Devices promised there.
+    pub devices: u32,
+    /// What becomes of what the gateway has not sent.
+    pub backlog: Backlog,
+    /// The operation it is part of.
+    pub operation: Option<i64>,
+}
+
+impl Books<'_> {
+    /// Begins a move to `destination`, or where the rules send it.
+    ///
+    /// # Errors
+    /// [`Refusal`]: nothing was changed.
+    pub fn begin_move(
+        &mut self,
+        gateway: &GatewayId,
+        tenant: &TenantId,
+        destination: Option<&StampId>,
+        environment: &Environment,
+        (backlog, operation): (Backlog, Option<i64>),
+    ) -> Result<Move, RegistryError> {
+        let assigned = self.assigned(gateway, tenant)?;
+        if self.moving(gateway, tenant)?.is_some() {
+            return Err(Refusal::Moving { gateway: gateway.clone(), tenant: tenant.clone() }.into());
+        }
+        let known = one(self.db, gateway).map_err(|error| self.failed(&error))?;
+        let known = known.ok_or_else(|| unknown("gateway", gateway))?;
+        let rules = self.tenant(tenant)?;
+        let request = request(&known, &rules, assigned.devices, environment, &[]);
+        let request =
+            Request { pinned: destination.or(request.pinned), except: Some(&assigned.stamp), ..request };
+        let destination = self.choose(&request)?;
+        self.promise(&destination, tenant, assigned.devices)?;
+        let moving = Move {
+            gateway: gateway.clone(),
+            tenant: tenant.clone(),
+            origin: assigned.stamp,
+            destination,
+            epoch: assigned.epoch + 1,
+            devices: assigned.devices,
+            backlog,
+            operation,
+        };
+        let revision = self.next_revision();
+        self.write_move(&moving, revision).map_err(|error| self.failed(&error))?;
+        Ok(moving)
+    }
+
+    /// The origin has fenced the pair and says what it has landed: the move completes. `None` if there is no such move
+    /// any more, e.g. because it was told twice.
+    ///
+    /// # Errors
+    /// Of the file.
+    pub fn fenced(
+        &mut self,
+        origin: &StampId,
+        (gateway, tenant): (&GatewayId, &TenantId),
+        epoch: u64,
+        watermark: &Watermark,
+    ) -> Result<Option<Move>, RegistryError> {
+        let moving = self.moving(gateway, tenant)?;
+        let Some(moving) = moving.filter(|moving| moving.origin == *origin && moving.epoch == epoch) else {
+            return Ok(None);
+        };
+        self.complete(&moving, Some(watermark))?;
+        Ok(Some(moving))
+    }
+
+    /// Completes a move whose origin is lost for good.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`] if there is no such move.
+    pub fn complete_without_origin(
+        &mut self,
+        gateway: &GatewayId,
+        tenant: &TenantId,
+    ) -> Result<Move, RegistryError> {
+        let moving = self.moving(gateway, tenant)?.ok_or_else(|| unknown("move of gateway", gateway))?;
+        self.complete(&moving, None)?;
+        Ok(moving)
+    }
+
+    /// Gives a move up: the pair stays where it was, two epochs on.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`] if there is no such move: it is too late, or there was none.
+    pub fn abort_move(
+        &mut self,
+        gateway: &GatewayId,
+        tenant: &TenantId,
+    ) -> Result<Assignment, RegistryError> {
+        let moving = self.moving(gateway, tenant)?.ok_or_else(|| unknown("move of gateway", gateway))?;
+        let assigned = self.assigned(gateway, tenant)?;
+        self.forget_move(&moving).map_err(|error| self.failed(&error))?;
+        self.forget_departure(&moving.origin, gateway, tenant).map_err(|error| self.failed(&error))?;
+        self.release(&moving.destination, tenant, moving.devices);
+        let assignment = Assignment { epoch: moving.epoch + 1, backlog: Backlog::Carry, ..assigned };
+        self.write_assignment(&assignment)?;
+        Ok(assignment)
+    }
+
+    /// A move under way.
+    ///
+    /// # Errors
+    /// Of the file.
+    pub fn moving(&self, gateway: &GatewayId, tenant: &TenantId) -> Result<Option<Move>, RegistryError> {
+        let found = self
+            .db
+            .prepare_cached(
+                "SELECT gateway, tenant, origin, destination, epoch, devices, backlog, operation FROM moves
+                 WHERE gateway = ?1 AND tenant = ?2",
+            )
+            .and_then(|mut statement| {
+                statement.query_row([gateway.as_str(), tenant.as_str()], read).optional()
+            });
+        found.map_err(|error| self.failed(&error))
+    }
+
+    fn complete(&mut self, moving: &Move, watermark: Option<&Watermark>) -> Result<(), RegistryError> {
+        self.forget_move(moving).map_err(|error| self.failed(&error))?;
+        // It may have been at the destination before: that is over now.
+        self.forget_departure(&moving.destination, &moving.gateway, &moving.tenant)
+            .map_err(|error| self.failed(&error))?;
+        self.keep_watermark(moving, watermark).map_err(|error| self.failed(&error))?;
+        self.release(&moving.origin, &moving.tenant, moving.devices);
+        self.write_assignment(&Assignment {
+            gateway: moving.gateway.clone(),
+            tenant: moving.tenant.clone(),
+            stamp: moving.destination.clone(),
+            epoch: moving.epoch,
+            devices: moving.devices,
+            backlog: moving.backlog,
+        })
+    }
+
+    fn assigned(&self, gateway: &GatewayId, tenant: &TenantId) -> Result<Assignment, RegistryError> {
+        let found = assignment(self.db, gateway, tenant).map_err(|error| self.failed(&error))?;
+        found.ok_or_else(|| unknown("assignment of tenant", format!("{tenant} at gateway {gateway}")))
+    }
+
+    fn write_move(&self, moving: &Move, revision: i64) -> rusqlite::Result<()> {
+        let Move { gateway, tenant, origin, destination, epoch, devices, backlog, operation } = moving;
+        let pair = (gateway.as_str(), tenant.as_str(), *epoch as i64);
+        self.db.prepare_cached("INSERT INTO moves VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(
+            params![
+                pair.0,
+                pair.1,
+                origin.as_str(),
+                destination.as_str(),
+                pair.2,
+                devices,
+                word(backlog),
+                operation
+            ],
+        )?;
+        self.db
+            .prepare_cached("INSERT OR REPLACE INTO departures VALUES (?1, ?2, ?3, ?4, ?5, NULL)")?
+            .execute(params![origin.as_str(), pair.0, pair.1, pair.2, revision])?;
+        Ok(())
+    }
+
+    fn forget_move(&self, moving: &Move) -> rusqlite::Result<usize> {
+        self.db
+            .prepare_cached("DELETE FROM moves WHERE gateway = ?1 AND tenant = ?2")?
+            .execute([moving.gateway.as_str(), moving.tenant.as_str()])
+    }
+
+    fn forget_departure(
+        &self,
+        stamp: &StampId,
+        gateway: &GatewayId,
+        tenant: &TenantId,
+    ) -> rusqlite::Result<usize> {
+        self.db
+            .prepare_cached("DELETE FROM departures WHERE stamp = ?1 AND gateway = ?2 AND tenant = ?3")?
+            .execute([stamp.as_str(), gateway.as_str(), tenant.as_str()])
+    }
+
+    fn keep_watermark(&self, moving: &Move, watermark: Option<&Watermark>) -> rusqlite::Result<usize> {
+        let text = watermark.and_then(|watermark| serde_json::to_string(watermark).ok());
+        self.db
+            .prepare_cached(
+                "UPDATE departures SET watermark = ?4 WHERE stamp = ?1 AND gateway = ?2 AND tenant = ?3",
+            )?
+            .execute(params![
+                moving.origin.as_str(),
+                moving.gateway.as_str(),
+                moving.tenant.as_str(),
+                text.unwrap_or_else(|| "[]".to_owned()),
+            ])
+    }
+}
+
+/// Moves under way from a stamp, or all.
+///
+/// # Errors
+/// SQLite's.
+pub fn under_way(connection: &rusqlite::Connection, origin: Option<&StampId>) -> rusqlite::Result<Vec<Move>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT gateway, tenant, origin, destination, epoch, devices, backlog, operation FROM moves
+         WHERE ?1 IS NULL OR origin = ?1 ORDER BY gateway, tenant",
+    )?;
+    let rows = statement.query_map([origin.map(StampId::as_str)], read)?;
+    rows.collect()
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Move> {
+    Ok(Move {
+        gateway: stored(row.get_ref(0)?.as_str()?)?,
+        tenant: stored(row.get_ref(1)?.as_str()?)?,
+        origin: stored(row.get_ref(2)?.as_str()?)?,
+        destination: stored(row.get_ref(3)?.as_str()?)?,
+        epoch: u64::try_from(row.get::<_, i64>(4)?).unwrap_or_default(),
+        devices: row.get(5)?,
+        backlog: from_word(row.get_ref(6)?.as_str()?)?,
+        operation: row.get(7)?,
+    })
+}

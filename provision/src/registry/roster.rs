@@ -1,0 +1,109 @@
+//! What a stamp is told: whom it serves, whom it serves no more, and what others have landed before it.
+
+use rusqlite::{Connection, params};
+use serde::{Deserialize, Serialize};
+use wire::ids::{GatewayId, StampId, TenantId};
+
+use super::moves::Watermark;
+use super::stored;
+
+/// Most entries in one answer; the stamp asks for the rest with the revision it has reached. More than the tenants of a
+/// gateway, whose entries change together.
+pub const MAX_ENTRIES: u32 = 5_000;
+
+/// The changes of a stamp's roster after a revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roster {
+    /// Up to which revision.
+    pub revision: u64,
+    /// Whether there is more after this.
+    pub more: bool,
+    /// The changed entries, each as it is now.
+    pub entries: Vec<RosterEntry>,
+}
+
+/// A tenant of a gateway, as a stamp has to treat it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RosterEntry {
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The epoch of this treatment.
+    pub epoch: u64,
+    /// How.
+    pub treatment: Treatment,
+}
+
+/// How a stamp treats a tenant of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "as", rename_all = "snake_case")]
+pub enum Treatment {
+    /// Takes its data.
+    Served {
+        /// Of at most so many devices.
+        devices: u32,
+        /// What the stamp before has landed.
+        landed: Watermark,
+    },
+    /// Takes nothing more, and says what it has.
+    Departed {
+        /// Whether its watermark is still wanted.
+        watermark_wanted: bool,
+    },
+    /// Takes nothing: an operator has blocked the gateway.
+    Blocked,
+}
+
+/// A stamp's roster after a revision.
+///
+/// # Errors
+/// SQLite's.
+pub fn roster(connection: &Connection, stamp: &StampId, after: u64) -> rusqlite::Result<Roster> {
+    // All of one point in time.
+    let transaction = connection.unchecked_transaction()?;
+    let newest: i64 =
+        transaction.query_row("SELECT value FROM meta WHERE key = 'revision'", [], |row| row.get(0))?;
+    let mut statement = transaction.prepare_cached(
+        "SELECT revision, gateway, tenant, epoch, devices, watermark, kind FROM (
+            SELECT a.revision, a.gateway, a.tenant, a.epoch, a.devices,
+                (SELECT d.watermark FROM departures d
+                 WHERE d.gateway = a.gateway AND d.tenant = a.tenant AND d.epoch = a.epoch) AS watermark,
+                CASE (SELECT g.blocked FROM gateways g WHERE g.id = a.gateway) WHEN 1 THEN 2 ELSE 0 END AS kind
+            FROM assignments a WHERE a.stamp = ?1 AND a.revision > ?2
+            UNION ALL
+            SELECT revision, gateway, tenant, epoch, 0, watermark, 1 FROM departures
+            WHERE stamp = ?1 AND revision > ?2)
+         ORDER BY revision, epoch LIMIT ?3",
+    )?;
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![stamp.as_str(), after, MAX_ENTRIES])?;
+    let mut found: Vec<(i64, RosterEntry)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let watermark: Option<String> = row.get(5)?;
+        let treatment = match row.get::<_, i64>(6)? {
+            0 => Treatment::Served {
+                devices: row.get(4)?,
+                landed: watermark.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+            },
+            1 => Treatment::Departed { watermark_wanted: watermark.is_none() },
+            _ => Treatment::Blocked,
+        };
+        let entry = RosterEntry {
+            gateway: stored(row.get_ref(1)?.as_str()?)?,
+            tenant: stored(row.get_ref(2)?.as_str()?)?,
+            epoch: u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default(),
+            treatment,
+        };
+        found.push((row.get(0)?, entry));
+    }
+    let more = found.len() as u64 >= u64::from(MAX_ENTRIES);
+    let last = found.last().map_or(newest, |(revision, _)| *revision);
+    if more && found.first().is_some_and(|(first, _)| *first != last) {
+        // Entries of one revision stay together: the rest of the last one's may not have fitted.
+        found.retain(|(revision, _)| *revision != last);
+    }
+    let reached = if more { found.last().map_or(last, |(revision, _)| *revision) } else { newest.max(after) };
+    let entries = found.into_iter().map(|(_, entry)| entry).collect();
+    Ok(Roster { revision: u64::try_from(reached).unwrap_or_default(), more, entries })
+}
