@@ -2,8 +2,9 @@
 //!
 //! Read in this order: [`pki`] (certificates for trying things), [`world`] (a folder with configuration for one stamp
 //! and its gateways), [`process`] (start, kill, measure), [`load`] (devices that publish and remember what was
-//! acknowledged), [`proxy`] (a line with faults), [`oracle`] (what must have landed against what did), [`demo`], [`bench`]. Nothing here is part of the
-//! product, and nothing in here is a mock: the binaries are the ones that ship.
+//! acknowledged), [`proxy`] (a line with faults), [`oracle`] (what must have landed against what did), [`hostile`]
+//! (plugins that misbehave, and their neighbours), [`demo`], [`bench`]. Nothing here is part of the product, and nothing
+//! in here is a mock: the binaries are the ones that ship.
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -17,6 +18,7 @@ pub mod broker;
 pub mod client;
 pub mod demo;
 pub mod gateway;
+pub mod hostile;
 pub mod load;
 pub mod oracle;
 pub mod pki;

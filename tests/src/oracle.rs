@@ -50,6 +50,8 @@ pub struct Landed {
     pub fahrenheit: Option<f64>,
     /// `raised` or `cleared`, on the route of alarms.
     pub event: Option<String>,
+    /// When the stamp had it, in nanoseconds since 1970 UTC.
+    pub received: i64,
 }
 
 /// What was promised and what came of it.
@@ -249,6 +251,7 @@ mod tests {
             celsius: Some(celsius),
             fahrenheit: Some(celsius * 1.8 + 32.0),
             event: None,
+            received: 0,
         }
     }
 

@@ -264,6 +264,7 @@ impl From<Row> for Landed {
             celsius: row.temperature_c,
             fahrenheit: row.temperature_f,
             event: row.event,
+            received: row.received_ns,
         }
     }
 }

@@ -33,9 +33,15 @@ enum Task {
         /// Print the account as one JSON object on the last line.
         #[arg(long)]
         json: bool,
-        /// How long the devices publish.
+        /// `main`, or `hostile`: a healthy tenant beside each hostile plugin, about three minutes.
+        #[arg(long, value_parser = ["main", "hostile"])]
+        scenario: Option<String>,
+        /// How long the devices publish (main).
         #[arg(long)]
         seconds: Option<u32>,
+        /// Only hostile plugins with this in their name (hostile).
+        #[arg(long)]
+        only: Option<String>,
     },
     /// Each stage and the whole path, beside the physical limit of the same run. About four minutes.
     Bench {
@@ -81,12 +87,14 @@ fn main() -> Result<()> {
             };
             run(cargo(root).args(all).args(whole).args(arguments))
         }
-        Task::Demo { json, seconds } => {
+        Task::Demo { json, scenario, seconds, only } => {
             guests::build()?;
             build(root, &["--bins"])?;
             let mut demo = built("demo")?;
             demo.args(json.then_some("--json"));
+            demo.args(scenario.map(|scenario| format!("--scenario={scenario}")));
             demo.args(seconds.map(|seconds| format!("--seconds={seconds}")));
+            demo.args(only.map(|only| format!("--only={only}")));
             run(&mut demo)
         }
         Task::Bench { json, only } => {

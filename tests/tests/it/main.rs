@@ -15,6 +15,7 @@ mod faults_kill;
 mod faults_line;
 mod faults_refused;
 mod generator;
+mod hostile;
 mod identity;
 mod main_path;
 mod outage;

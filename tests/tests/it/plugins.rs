@@ -1,9 +1,10 @@
-//! Plugins end to end: state that survives kills without counting twice, and hostile guests that cost their own tenant
-//! only.
+//! Plugins end to end: state that survives kills without counting twice, and calls that do not return while another
+//! tenant's do. Hostile plugins one by one: [`super::hostile`].
 
 use std::time::Duration;
 
-use e2e::gateway::{Setup, plugins_dir};
+use e2e::gateway::Setup;
+use e2e::hostile::files::fixture;
 use e2e::load::{Fleet, Load};
 use e2e::oracle::in_range;
 use e2e::process::wait_until;
@@ -49,18 +50,29 @@ fn windows_count_every_reading_once_though_the_gateway_is_killed() {
     assert_eq!(windows.len(), count, "a window came twice");
 }
 
-/// A tenant with a hostile plugin beside one with the workload's chain: the good one gets what it would get alone.
-fn beside(fixture: &str, with: &str) {
-    let plugin = plugins_dir().unwrap().join("fixtures").join(format!("{fixture}.wasm"));
-    let hostile =
-        format!("[[tenant.evil.step]]\nuse = {plugin:?}\nlimits = {{ time = \"100 ms\" }}\n{with}\n");
-    let tenants = vec![("evil".to_owned(), hostile), ("good".to_owned(), workload_chain("good"))];
-    let mut site = Site::start_with(&Setup { tenants, ..Setup::default() });
-    let evil = Load::start(plan(site.gateway.mqtt, vec![Fleet::new("evil", 10, 1)], 1_000.0)).unwrap();
-    let mut alone = plan(site.gateway.mqtt, vec![Fleet::new("good", 10, 1)], 2_000.0);
-    alone.each = Some(800);
-    let ledger = Load::start(alone).unwrap().wait().unwrap();
-    evil.abandon().unwrap();
+/// Its devices' messages land while not one call of the others returns: an order, not a time.
+#[test]
+fn a_tenant_gets_everything_while_as_many_others_loop_as_there_are_workers() {
+    let plugin = fixture("loop").unwrap();
+    let looping = |tenant: &str| {
+        let step = format!(
+            "[[tenant.{tenant}.step]]\nuse = {plugin:?}\nlimits = {{ time = \"60 s\" }}\n\
+             with = {{ within = \"process\" }}\n"
+        );
+        (tenant.to_owned(), step)
+    };
+    let tenants = vec![looping("evil"), looping("worse"), ("good".to_owned(), workload_chain("good"))];
+    let site = Site::start_with(&Setup { gateway: "workers = 2".into(), tenants, ..Setup::default() });
+    let fleets = vec![Fleet::new("evil", 2, 1), Fleet::new("worse", 2, 1)];
+    let _evil = Load::start(plan(site.gateway.mqtt, fleets, 100.0)).unwrap();
+    let calls = || site.gateway.status().unwrap().tenants;
+    wait_until("the looping plugins have their first messages", PATIENCE, || {
+        Ok(site.gateway.status()?.sources[0].messages >= 4)
+    })
+    .unwrap();
+    let mut healthy = plan(site.gateway.mqtt, vec![Fleet::new("good", 10, 1)], 2_000.0);
+    healthy.each = Some(800);
+    let ledger = Load::start(healthy).unwrap().wait().unwrap();
     wait_until("the good tenant's rows have landed", PATIENCE, || {
         Ok(site.gateway.tenant("good")?.outbox.rows == 0)
     })
@@ -68,22 +80,7 @@ fn beside(fixture: &str, with: &str) {
     let good = site.gateway.tenant("good").unwrap();
     let expected = ledger.entries().filter(|(_, entry)| in_range(entry)).count() as u64;
     assert_eq!((good.accepted_rows, good.landed_rows, good.dead_letters), (8_000, expected, 0));
-    let evil = site.gateway.tenant("evil").unwrap();
-    assert!(evil.steps[0].faults > 0, "{evil:?}");
-    site.gateway.process().unwrap().check_running().unwrap();
-}
-
-#[test]
-fn a_plugin_that_loops_costs_its_own_tenant_only() {
-    beside("loop", "with = { within = \"process\" }");
-}
-
-#[test]
-fn a_plugin_that_allocates_without_end_costs_its_own_tenant_only() {
-    beside("alloc", "");
-}
-
-#[test]
-fn a_plugin_that_traps_costs_its_own_tenant_only() {
-    beside("trap", "with = { column = \"seq\", at = 50.0 }");
+    for tenant in calls().iter().filter(|tenant| tenant.name != "good") {
+        assert_eq!((tenant.accepted_rows, tenant.steps[0].calls), (0, 0), "{tenant:#?}");
+    }
 }

@@ -10,12 +10,12 @@
 //! 100 %    devices stop, everything drains, the account is drawn up
 //! ```
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
 
+use super::say;
 use crate::gateway::{Gateway, Setup};
 use crate::load::{Fleet, Load, Plan};
 use crate::oracle::{self, Account, Rules};
@@ -248,9 +248,4 @@ impl Outcome {
         lines.extend(account.examples.iter().map(|example| ("e.g.", example.clone())));
         lines.iter().map(|(name, value)| format!("  {name:<46}{value}\n")).collect()
     }
-}
-
-/// A line on the screen; who closed the screen is not told.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
