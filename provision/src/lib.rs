@@ -1,8 +1,11 @@
 //! Provisioning: which gateway is who, and which stamp serves which of its tenants.
 //!
-//! In the order of a registration: [`model`] has the records, [`allocation`] chooses a stamp by rules, and [`registry`]
-//! keeps everything on disk and makes every change one after the other.
+//! In the order of a registration: a gateway proves who it is ([`attestation`]), each of its tenants gets a stamp by rules
+//! ([`allocation`]), it gets a certificate ([`authority`]), and all of it is on disk ([`registry`], with the records of
+//! [`model`]) before anybody is told.
 
 pub mod allocation;
+pub mod attestation;
+pub mod authority;
 pub mod model;
 pub mod registry;
