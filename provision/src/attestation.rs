@@ -16,6 +16,7 @@ use std::time::Duration;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use wire::ids::GatewayId;
+use wire::provisioning::ANSWER_CONTEXT;
 
 /// A number used once.
 pub type Nonce = [u8; 32];
@@ -24,8 +25,6 @@ pub type Nonce = [u8; 32];
 pub const CHALLENGE_LIFE: Duration = Duration::from_secs(60);
 /// Most challenges given out and not answered; beyond, whoever asks comes again later.
 pub const MAX_CHALLENGES: usize = 100_000;
-/// Parts this use of a key from any other.
-const CONTEXT: &[u8] = b"sluice registration v1\0";
 
 /// The key of a gateway of a group.
 #[must_use]
@@ -51,7 +50,7 @@ pub fn is_answer(key: &[u8], nonce: &Nonce, gateway: &GatewayId, request: &[u8],
 
 fn context(key: &[u8], nonce: &Nonce, gateway: &GatewayId, request: &[u8]) -> hmac::Context {
     let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
-    context.update(CONTEXT);
+    context.update(ANSWER_CONTEXT);
     context.update(nonce);
     // The length parts the name from what follows.
     context.update(&(gateway.as_str().len() as u64).to_le_bytes());

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use wire::ids::{EnrolmentId, Environment, GatewayId, Region, StampId, TenantId};
+use wire::provisioning::Backlog;
 
 use crate::allocation::{Policy, Ring, Stamp};
 
@@ -124,17 +125,6 @@ pub struct Gateway {
     pub registered: i64,
     /// Last registered or renewed.
     pub seen: i64,
-}
-
-/// What becomes of what a gateway has not sent when a tenant moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Backlog {
-    /// It goes to the new stamp.
-    #[default]
-    Carry,
-    /// It is given up, with a receipt: test data never reaches production.
-    Drop,
 }
 
 /// A tenant of a gateway and the stamp that serves it.

@@ -3,12 +3,13 @@
 //! In the order the data flows: [`ids`] name things, a [`frame`] is a typed table of readings, [`codec`] turns frames
 //! into the bytes of a batch and back, [`frame_json`] into JSON for people and tools, [`message`] are the messages of a
 //! session and their encoding, [`ranges`] are sets of sequence numbers, and [`session`] holds the two state machines
-//! that exchange the messages.
+//! that exchange the messages. [`provisioning`] is what both say to the service that brings them together.
 
 pub mod codec;
 pub mod frame;
 pub mod frame_json;
 pub mod ids;
 pub mod message;
+pub mod provisioning;
 pub mod ranges;
 pub mod session;

@@ -17,5 +17,5 @@ mod stamps;
 mod tests;
 
 pub use choose::{Choice, allocate, explain};
-pub use request::{Latency, Policy, Request};
+pub use request::{Policy, Request};
 pub use stamps::{Misfit, PromiseError, Ring, Stamp, StampState, Stamps, Tenancy};

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use wire::ids::{Environment, GatewayId, Region, StampId, TenantId};
+use wire::provisioning::Latency;
 
 use super::stamps::Ring;
 
@@ -20,15 +21,6 @@ pub enum Policy {
     LeastFilled,
     /// The stamp that the gateway reaches soonest; those it did not measure come last.
     LowestLatency,
-}
-
-/// A round trip that the gateway measured.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Latency {
-    /// To which stamp.
-    pub stamp: StampId,
-    /// In microseconds.
-    pub micros: u32,
 }
 
 /// One tenant of one gateway looks for its stamp.

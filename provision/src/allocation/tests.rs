@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use wire::ids::{Environment, GatewayId, Region, StampId, TenantId};
+use wire::provisioning::Latency;
 
 use super::*;
 

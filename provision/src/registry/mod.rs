@@ -30,9 +30,8 @@ use wire::ids::{EnrolmentId, Environment, GatewayId, TenantId};
 use crate::allocation::PromiseError;
 
 pub use books::Books;
-pub use moves::{Move, Watermark};
+pub use moves::Move;
 pub use register::{Registered, Registering};
-pub use roster::{Roster, RosterEntry, Treatment};
 
 pub use writer::Writer;
 

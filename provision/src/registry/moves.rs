@@ -11,17 +11,14 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
-use wire::ids::{Environment, GatewayId, StampId, StreamId, TenantId};
-use wire::ranges::RangeSet;
+use wire::ids::{Environment, GatewayId, StampId, TenantId};
+use wire::provisioning::{Backlog, Watermark};
 
 use super::register::{assignment, one, request};
 use super::stamps::{from_word, word};
 use super::{Books, Refusal, RegistryError, stored, unknown};
 use crate::allocation::Request;
-use crate::model::{Assignment, Backlog};
-
-/// What a stamp has landed of a tenant of a gateway: per stream its numbers.
-pub type Watermark = Vec<(StreamId, RangeSet)>;
+use crate::model::Assignment;
 
 /// A move under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

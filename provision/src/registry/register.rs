@@ -6,11 +6,12 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use wire::ids::{EnrolmentId, Environment, GatewayId, StampId, TenantId};
+use wire::provisioning::{Backlog, Latency};
 
 use super::stamps::{from_word, word};
 use super::{Books, Refusal, RegistryError, stored, unknown};
-use crate::allocation::{Latency, Request, allocate, explain};
-use crate::model::{Assignment, Backlog, Enrolment, Gateway, Share, Tenant};
+use crate::allocation::{Request, allocate, explain};
+use crate::model::{Assignment, Enrolment, Gateway, Share, Tenant};
 
 /// Most reasons told when no stamp may serve.
 const MAX_REASONS: usize = 8;

@@ -1,59 +1,10 @@
 //! What a stamp is told: whom it serves, whom it serves no more, and what others have landed before it.
 
 use rusqlite::{Connection, params};
-use serde::{Deserialize, Serialize};
-use wire::ids::{GatewayId, StampId, TenantId};
+use wire::ids::StampId;
+use wire::provisioning::{MAX_ROSTER_ENTRIES, Roster, RosterEntry, Treatment};
 
-use super::moves::Watermark;
 use super::stored;
-
-/// Most entries in one answer; the stamp asks for the rest with the revision it has reached. More than the tenants of a
-/// gateway, whose entries change together.
-pub const MAX_ENTRIES: u32 = 5_000;
-
-/// The changes of a stamp's roster after a revision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Roster {
-    /// Up to which revision.
-    pub revision: u64,
-    /// Whether there is more after this.
-    pub more: bool,
-    /// The changed entries, each as it is now.
-    pub entries: Vec<RosterEntry>,
-}
-
-/// A tenant of a gateway, as a stamp has to treat it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RosterEntry {
-    /// The gateway.
-    pub gateway: GatewayId,
-    /// The tenant.
-    pub tenant: TenantId,
-    /// The epoch of this treatment.
-    pub epoch: u64,
-    /// How.
-    pub treatment: Treatment,
-}
-
-/// How a stamp treats a tenant of a gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "as", rename_all = "snake_case")]
-pub enum Treatment {
-    /// Takes its data.
-    Served {
-        /// Of at most so many devices.
-        devices: u32,
-        /// What the stamp before has landed.
-        landed: Watermark,
-    },
-    /// Takes nothing more, and says what it has.
-    Departed {
-        /// Whether its watermark is still wanted.
-        watermark_wanted: bool,
-    },
-    /// Takes nothing: an operator has blocked the gateway.
-    Blocked,
-}
 
 /// A stamp's roster after a revision.
 ///
@@ -77,7 +28,7 @@ pub fn roster(connection: &Connection, stamp: &StampId, after: u64) -> rusqlite:
          ORDER BY revision, epoch LIMIT ?3",
     )?;
     let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let mut rows = statement.query(params![stamp.as_str(), after, MAX_ENTRIES])?;
+    let mut rows = statement.query(params![stamp.as_str(), after, MAX_ROSTER_ENTRIES])?;
     let mut found: Vec<(i64, RosterEntry)> = Vec::new();
     while let Some(row) = rows.next()? {
         let watermark: Option<String> = row.get(5)?;
@@ -97,7 +48,7 @@ pub fn roster(connection: &Connection, stamp: &StampId, after: u64) -> rusqlite:
         };
         found.push((row.get(0)?, entry));
     }
-    let more = found.len() as u64 >= u64::from(MAX_ENTRIES);
+    let more = found.len() as u64 >= u64::from(MAX_ROSTER_ENTRIES);
     let last = found.last().map_or(newest, |(revision, _)| *revision);
     if more && found.first().is_some_and(|(first, _)| *first != last) {
         // Entries of one revision stay together: the rest of the last one's may not have fitted.

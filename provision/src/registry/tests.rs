@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 
 use wire::ids::{EnrolmentId, Environment, GatewayId, Region, Sequence, StampId, StreamId, TenantId};
+use wire::provisioning::{Backlog, MAX_ROSTER_ENTRIES, Roster, Treatment, Watermark};
 use wire::ranges::RangeSet;
 
 use super::*;
 use crate::allocation::{Ring, Stamp, StampState, Tenancy};
-use crate::model::{Backlog, Enrolment, Proof, Share, Tenant};
+use crate::model::{Enrolment, Proof, Share, Tenant};
 
 fn stamp(id: &str, environment: &str, region: &str, max_devices: u32) -> Stamp {
     Stamp {
@@ -302,7 +303,7 @@ async fn rosters_come_in_pages_without_a_gap() {
         .change(|books| {
             books.put_stamp(stamp("big", "bulk", "eu", 1_000_000), &["quic://big:7443".to_owned()])?;
             books.add_enrolment(&group("bulk", "bulk", &[("acme", 1), ("globex", 1)]))?;
-            for n in 0..roster::MAX_ENTRIES / 2 + 700 {
+            for n in 0..MAX_ROSTER_ENTRIES / 2 + 700 {
                 books.register(&registering(&format!("b{n}"), "bulk"))?;
             }
             Ok(())
@@ -312,7 +313,7 @@ async fn rosters_come_in_pages_without_a_gap() {
     let (mut after, mut seen) = (0, std::collections::HashSet::new());
     loop {
         let page = site.roster("big", after).await;
-        assert!(page.entries.len() <= roster::MAX_ENTRIES as usize);
+        assert!(page.entries.len() <= MAX_ROSTER_ENTRIES as usize);
         for entry in page.entries {
             assert!(seen.insert((entry.gateway, entry.tenant)), "told twice");
         }
@@ -321,7 +322,7 @@ async fn rosters_come_in_pages_without_a_gap() {
             break;
         }
     }
-    assert_eq!(seen.len() as u32, 2 * (roster::MAX_ENTRIES / 2 + 700));
+    assert_eq!(seen.len() as u32, 2 * (MAX_ROSTER_ENTRIES / 2 + 700));
     assert!(site.roster("big", after).await.entries.is_empty());
 }
 
