@@ -23,6 +23,9 @@ pub const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3_600);
 const BACKDATED: Duration = Duration::from_secs(3_600);
 /// The authority's own certificate is good for ten years.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+/// The organizational unit of every certificate issued here: none of them passes for a stamp's or an operator's, whatever
+/// the gateway's name is and whichever authority those come from.
+pub const UNIT: &str = "sluice-gateway";
 /// Longest signing request, in bytes of DER.
 pub const MAX_REQUEST_BYTES: usize = 4_096;
 
@@ -183,6 +186,7 @@ impl Authority {
         }
         let signing = |error: rcgen::Error| RequestError::Signing(error.to_string());
         let mut params = named(gateway.as_str(), now, lifetime);
+        params.distinguished_name.push(DnType::OrganizationalUnitName, UNIT);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;

@@ -17,6 +17,8 @@ pub struct Books<'a> {
     revision_before: u64,
     now: i64,
     undo: Vec<Undo>,
+    /// Stamps whose roster has changed.
+    pub(super) touched: Vec<StampId>,
 }
 
 enum Undo {
@@ -35,7 +37,7 @@ impl<'a> Books<'a> {
         now: i64,
     ) -> Self {
         let revision_before = *revision;
-        Self { db, path, stamps, revision, revision_before, now, undo: Vec::new() }
+        Self { db, path, stamps, revision, revision_before, now, undo: Vec::new(), touched: Vec::new() }
     }
 
     /// Nanoseconds since 1970 UTC, the same during a commit.
@@ -80,8 +82,14 @@ impl<'a> Books<'a> {
         i64::try_from(*self.revision).unwrap_or(i64::MAX)
     }
 
+    /// The roster of a stamp has changed: it is to be told.
+    pub(super) fn touch(&mut self, stamp: &StampId) {
+        self.touched.push(stamp.clone());
+    }
+
     /// The change failed.
     pub(super) fn take_back(&mut self) {
+        self.touched.clear();
         *self.revision = self.revision_before;
         for undo in self.undo.drain(..).rev() {
             match undo {

@@ -8,6 +8,7 @@
 //! Decides who may have what; knows no protocol.
 
 mod books;
+mod changes;
 pub mod enrolments;
 pub mod moves;
 pub mod register;
@@ -25,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
-use wire::ids::{EnrolmentId, Environment, GatewayId, TenantId};
+use wire::ids::{EnrolmentId, Environment, GatewayId, StampId, TenantId};
 
 use crate::allocation::PromiseError;
 
@@ -161,8 +162,7 @@ impl RegistryError {
 pub struct Registry {
     queue: mpsc::Sender<Box<dyn writer::Job>>,
     readers: Arc<Readers>,
-    /// Grows with every commit that changed an assignment.
-    revision: watch::Receiver<u64>,
+    changes: Arc<changes::Changes>,
 }
 
 struct Readers {
@@ -179,10 +179,11 @@ impl Registry {
     pub fn open(folder: &Path) -> Result<(Self, Writer), RegistryError> {
         let path = folder.join("registry.db");
         let (queue, jobs) = mpsc::channel(MAX_QUEUED);
-        let (writer, revision) = Writer::start(folder, &path, jobs)?;
+        let changes = Arc::new(changes::Changes::default());
+        let writer = Writer::start(folder, &path, jobs, Arc::clone(&changes))?;
         let readers =
             Readers { path, idle: Mutex::new(Vec::new()), permits: tokio::sync::Semaphore::new(MAX_READERS) };
-        Ok((Self { queue, readers: Arc::new(readers), revision }, writer))
+        Ok((Self { queue, readers: Arc::new(readers), changes }, writer))
     }
 
     /// Makes a change. The answer comes after it is on disk.
@@ -227,10 +228,10 @@ impl Registry {
         result
     }
 
-    /// Follows the revision: it grows with every change of an assignment.
+    /// Follows a stamp's roster: the receiver changes after each commit that changed it.
     #[must_use]
-    pub fn revision(&self) -> watch::Receiver<u64> {
-        self.revision.clone()
+    pub fn follow(&self, stamp: &StampId) -> watch::Receiver<u64> {
+        self.changes.follow(stamp)
     }
 }
 

@@ -77,6 +77,7 @@ impl Books<'_> {
             operation,
         };
         let revision = self.next_revision();
+        self.touch(&moving.origin);
         self.write_move(&moving, revision).map_err(|error| self.failed(&error))?;
         Ok(moving)
     }

@@ -148,6 +148,7 @@ impl Books<'_> {
 
     pub(super) fn write_assignment(&mut self, assignment: &Assignment) -> Result<(), RegistryError> {
         let revision = self.next_revision();
+        self.touch(&assignment.stamp);
         let written = self
             .db
             .prepare_cached("INSERT OR REPLACE INTO assignments VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
@@ -179,6 +180,9 @@ impl Books<'_> {
     /// [`Refusal::Unknown`].
     pub fn block_gateway(&mut self, id: &GatewayId, blocked: bool) -> Result<(), RegistryError> {
         let revision = self.next_revision();
+        for assignment in self.assignments(id)? {
+            self.touch(&assignment.stamp);
+        }
         let changed = self.set_blocked(id, blocked, revision).map_err(|error| self.failed(&error))?;
         if changed { Ok(()) } else { Err(unknown("gateway", id)) }
     }

@@ -5,13 +5,17 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
+
+use wire::ids::StampId;
 
 use super::books::Books;
+use super::changes::Changes;
 use super::{RegistryError, schema, stamps};
 use crate::allocation::Stamps;
 
@@ -68,7 +72,8 @@ impl Writer {
         folder: &Path,
         path: &Path,
         jobs: mpsc::Receiver<Box<dyn Job>>,
-    ) -> Result<(Self, watch::Receiver<u64>), RegistryError> {
+        changes: Arc<Changes>,
+    ) -> Result<Self, RegistryError> {
         let failed = |error: std::io::Error| RegistryError::storage(path, error);
         std::fs::create_dir_all(folder).map_err(failed)?;
         let lock = File::create(folder.join("registry.lock")).map_err(failed)?;
@@ -82,13 +87,12 @@ impl Writer {
         let connection = schema::open(path)?;
         let (books, revision) =
             stamps::load(&connection).map_err(|error| RegistryError::storage(path, error))?;
-        let (told, follow) = watch::channel(revision);
-        let mut thread = Thread { connection, path: path.to_owned(), stamps: books, revision, told };
+        let mut thread = Thread { connection, path: path.to_owned(), stamps: books, revision, changes };
         let thread = std::thread::Builder::new()
             .name("registry".to_owned())
             .spawn(move || thread.run(jobs))
             .map_err(failed)?;
-        Ok((Self { thread, _lock: lock }, follow))
+        Ok(Self { thread, _lock: lock })
     }
 
     /// Waits until all that was queued is committed; every [`super::Registry`] must be gone before.
@@ -104,7 +108,7 @@ struct Thread {
     path: PathBuf,
     stamps: Stamps,
     revision: u64,
-    told: watch::Sender<u64>,
+    changes: Arc<Changes>,
 }
 
 impl Thread {
@@ -117,11 +121,13 @@ impl Thread {
                 group.push(job);
             }
             let committed = self.commit(&mut group);
-            if let Err(error) = &committed {
-                tracing::error!(path = %self.path.display(), %error, "a change could not be stored");
-                self.recover();
+            match &committed {
+                Ok(touched) => self.changes.tell(touched, self.revision),
+                Err(error) => {
+                    tracing::error!(path = %self.path.display(), %error, "a change could not be stored");
+                    self.recover();
+                }
             }
-            self.told.send_if_modified(|told| std::mem::replace(told, self.revision) != self.revision);
             for job in group.drain(..) {
                 let failed = committed.as_ref().err();
                 job.finish(failed.map(|error| RegistryError::storage(&self.path, error)));
@@ -133,7 +139,9 @@ impl Thread {
         }
     }
 
-    fn commit(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+    /// Gives the stamps whose rosters have changed.
+    fn commit(&mut self, group: &mut [Box<dyn Job>]) -> rusqlite::Result<Vec<StampId>> {
+        let mut touched = Vec::new();
         let before = self.revision;
         let now = now();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -144,6 +152,7 @@ impl Thread {
                 books.take_back();
                 transaction.prepare_cached("ROLLBACK TO job")?.execute([])?;
             }
+            touched.append(&mut books.touched);
             transaction.prepare_cached("RELEASE job")?.execute([])?;
         }
         if self.revision != before {
@@ -151,7 +160,8 @@ impl Thread {
                 .prepare_cached("UPDATE meta SET value = ?1 WHERE key = 'revision'")?
                 .execute([self.revision as i64])?;
         }
-        transaction.commit()
+        transaction.commit()?;
+        Ok(touched)
     }
 
     /// After a failed commit: what is in memory is what is in the file.
