@@ -152,6 +152,23 @@ fn a_return_slot_is_kept_to_the_moment_and_a_link_that_comes_up_does_not_shorten
 }
 
 #[test]
+fn a_link_that_comes_up_ends_a_wait_and_not_the_episode() {
+    let (policy, mut ledger, mut episode) = (Policy::upstream(), Ledger::default(), Episode::new());
+    let now = Moment(Duration::from_secs(9));
+    episode.on_failure(&policy, &mut ledger, transient(), now, u64::MAX);
+    let decision = episode.on_failure(&policy, &mut ledger, transient(), now, u64::MAX);
+    assert!(matches!(decision, Decision::Retry { at } if at > now), "{decision:?}");
+    let left = episode.why(&policy, now).attempts_left;
+    assert!(episode.on_event(Event::LinkUp, now), "the retry is paid for");
+    assert!(!episode.on_event(Event::LinkUp, now), "it is made once");
+    assert_eq!((ledger.granted(), episode.why(&policy, now).attempts_left), (2, left));
+
+    let busy = Outcome::throttled("busy", Duration::from_secs(30));
+    episode.on_failure(&policy, &mut ledger, busy, now, 0);
+    assert!(!episode.on_event(Event::LinkUp, now.after(Duration::from_secs(29))), "the peer's time holds");
+}
+
+#[test]
 fn a_slot_that_is_too_far_away_for_many_is_not_one_moment_for_all() {
     let policy = Policy::upstream();
     let mut random = crate::random::Random::from_seed(17);

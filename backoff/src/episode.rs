@@ -83,7 +83,8 @@ pub enum Ended {
 /// Something that lets a new episode begin before the cool-down is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The network came up, or changed. Does not shorten a time that the peer named.
+    /// The network came up, or changed. Ends a wait, whose retry is paid for already, and parking; the wait's episode goes
+    /// on, so that a network that flaps earns no further attempts. Does not shorten a time that the peer named.
     LinkUp,
     /// Another peer is responsible now: what this one said no longer holds.
     Assigned,
@@ -116,6 +117,8 @@ enum State {
     Ready,
     Waiting {
         until: Moment,
+        /// The peer's word: not earlier.
+        not_before: Moment,
     },
     Connected,
     Parked {
@@ -197,7 +200,7 @@ impl Episode {
             Outcome::Throttled { retry_after, .. } => {
                 let wait = wait::asked_for(policy, retry_after, random);
                 let admitted = self.admit(policy, ledger, wait, now);
-                admitted.map(|()| self.retry(wait, now)).map_err(|because| {
+                admitted.map(|()| self.retry(wait, now, now.after(wait))).map_err(|because| {
                     // The peer is there and has named a time: its token buys that one contact.
                     let slot = because == Ended::Elapsed && ledger.spend();
                     let because = match because {
@@ -223,7 +226,14 @@ impl Episode {
     pub fn on_event(&mut self, event: Event, now: Moment) -> bool {
         let anew = match self.state {
             State::Parked { not_before, .. } => event != Event::LinkUp || not_before <= now,
-            State::Waiting { .. } => event != Event::LinkUp,
+            State::Waiting { until, not_before } if event == Event::LinkUp => {
+                let sooner = (not_before..until).contains(&now);
+                if sooner {
+                    self.state = State::Waiting { until: now, not_before };
+                }
+                return sooner;
+            }
+            State::Waiting { .. } => true,
             State::GivenUp => event == Event::Operator,
             State::Ready | State::Connected => false,
         };
@@ -247,7 +257,7 @@ impl Episode {
             if steady { (0, Duration::ZERO) } else { (self.attempts, now.since(self.opened.unwrap_or(now))) };
         let (standing, until) = match self.state {
             State::Ready => (Standing::Ready, None),
-            State::Waiting { until } => (Standing::Waiting, Some(until)),
+            State::Waiting { until, .. } => (Standing::Waiting, Some(until)),
             State::Connected => (Standing::Connected, None),
             State::Parked { until, because, .. } => (Standing::Parked(because), Some(until)),
             State::GivenUp => (Standing::GivenUp, None),
@@ -273,7 +283,13 @@ impl Episode {
     pub(crate) fn switch(&mut self, taken: u16, now: Moment) {
         let cause = self.cause.take();
         self.open(now);
-        *self = Self { taken, cause, attempts: 1, state: State::Waiting { until: now }, ..self.clone() };
+        *self = Self {
+            taken,
+            cause,
+            attempts: 1,
+            state: State::Waiting { until: now, not_before: now },
+            ..self.clone()
+        };
     }
 
     fn transient(
@@ -294,7 +310,7 @@ impl Episode {
             self.scheduled = self.scheduled.saturating_add(1);
             self.previous = Some(wait);
         }
-        Ok(self.retry(wait, now))
+        Ok(self.retry(wait, now, now))
     }
 
     /// Whether the episode and the ledger have one more retry.
@@ -310,10 +326,10 @@ impl Episode {
         }
     }
 
-    fn retry(&mut self, wait: Duration, now: Moment) -> Decision {
+    fn retry(&mut self, wait: Duration, now: Moment, not_before: Moment) -> Decision {
         self.attempts = self.attempts.saturating_add(1);
         let at = now.after(wait);
-        self.enter(State::Waiting { until: at }, now);
+        self.enter(State::Waiting { until: at, not_before }, now);
         Decision::Retry { at }
     }
 

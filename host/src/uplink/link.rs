@@ -1,23 +1,24 @@
 //! One stamp's link: connect, converse, and after each end do what the retry rules say.
 //!
-//! Whether, when and how often it tries again is decided by [`backoff`] alone, on whatever transport and endpoint; see
-//! [`super::ended`] for what the ends mean to it, and [`super::routes`] for the way that an attempt takes. Does not speak the
-//! protocol.
+//! Whether, when and by which way it tries again is decided by [`super::course`], i.e. by `backoff` and [`super::routes`]; see
+//! [`super::ended`] for what the ends mean. Does not speak the protocol.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use backoff::{Circuit, Fallback, Ledger, Moment, Policy, Step, Ways};
+use backoff::{Ledger, Moment, Policy, Step};
 use gateway_config::{Endpoint, Identity};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::ended::{Ended, News, classify};
+use super::course::Course;
+use super::ended::{Ended, News};
 use super::exchange::{self, Subject};
 use super::identity;
 use super::locked;
+use super::memory::Memory;
 use super::routes::Routes;
 use super::status::{Board, LinkState, wall_clock};
 use super::transport::{self, Connected, LinkError};
@@ -26,6 +27,11 @@ use super::transport::{self, Connected, LinkError};
 const SEND_WINDOW: usize = 4 << 20;
 /// How often the identity files are looked at while the link waits for someone to change them.
 const LOOK_AT_FILES: Duration = Duration::from_secs(15);
+/// After a way out has appeared: so long, at least and at most, until it is tried. Routes follow addresses, and who shares a
+/// switch shall not come at the same moment.
+const LINK_UP_AFTER: std::ops::Range<Duration> = Duration::from_millis(100)..Duration::from_secs(2);
+/// What a network that flaps makes try is at least so far apart.
+const LINK_UP_APART: Duration = Duration::from_secs(30);
 /// A connection is closed within this time; the stamp finds out by itself if it must.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -46,55 +52,44 @@ pub(super) struct Link {
     pub(super) stop: watch::Receiver<bool>,
     /// Changes when the operator says "now".
     pub(super) operator: watch::Receiver<u64>,
+    /// Changes when a way out has appeared on this machine.
+    pub(super) network: watch::Receiver<u64>,
+    /// What outlives the process.
+    pub(super) memory: Arc<Mutex<Memory>>,
 }
 
 /// What changes from attempt to attempt.
-struct Course {
-    circuit: Circuit,
-    routes: Routes,
+struct Way {
+    course: Course,
     /// A better connection than the one that was just ended for it.
     found: Option<(Endpoint, Connected)>,
+    /// When a way out that had appeared was last tried.
+    link_up: Option<Instant>,
 }
 
 impl Link {
     /// Runs until told to stop.
     pub(super) async fn run(mut self) {
-        let tcp = self.policy.afterwards().contains(&Fallback::Transport);
-        let others = u8::try_from(self.endpoints.len().saturating_sub(1)).unwrap_or(u8::MAX);
-        let mut course = Course {
-            // The other transport is found within an episode, by `routes`: no need for an episode of its own.
-            circuit: Circuit::new(Ways { transport: false, endpoints: others, provisioning: false }),
-            routes: Routes::new(&self.endpoints, tcp, self.look_for_quic),
-            found: None,
-        };
+        let course = Course::new(&self.policy, &self.endpoints, self.look_for_quic);
+        let mut way = Way { course, found: None, link_up: None };
+        self.recall(&mut way.course.routes);
         while !*self.stop.borrow_and_update() {
             let connections = self.board.connections.load(Ordering::Relaxed);
-            let ended = self.attempt(&mut course).await;
-            if course.found.is_some() && !*self.stop.borrow() {
+            // What has appeared before is tried now.
+            self.network.borrow_and_update();
+            let ended = self.attempt(&mut way).await;
+            if way.found.is_some() && !*self.stop.borrow() {
                 continue;
             }
-            // A connection that was lost is sought where it was; an attempt that failed takes the next way.
             let stood = self.board.connections.load(Ordering::Relaxed) != connections;
-            let silent = match &ended {
-                Ended::Lost(error) => error.is_silence(),
-                ended => matches!(ended, Ended::NoWelcome),
-            };
-            let Some(outcome) = classify(ended) else { break };
-            let named_a_time = matches!(outcome, backoff::Outcome::Throttled { .. });
             let now = self.now();
             let step = {
                 let mut ledger = locked(&self.ledger);
-                course.circuit.on_failure(&self.policy, &mut ledger, outcome, now, rand::random())
+                way.course.ended(&self.policy, &mut ledger, (ended, stood), now, rand::random())
             };
-            // Who names a time is there; another way would circumvent it.
-            if !stood && !named_a_time {
-                match step {
-                    Step::Fallback { .. } => course.routes.next_endpoint(),
-                    _ => course.routes.failed(silent),
-                }
-            }
-            self.tell(&course, &step, now);
-            self.wait(&mut course.circuit, step).await;
+            let Some(step) = step else { break };
+            self.tell(&way.course, &step, now);
+            self.wait(&mut way, step).await;
         }
         self.board.change(|standing| {
             standing.state = LinkState::Stopped;
@@ -104,11 +99,12 @@ impl Link {
     }
 
     /// One attempt, from files to goodbye.
-    async fn attempt(&mut self, course: &mut Course) -> Ended {
-        let (endpoint, connected) = match course.found.take() {
+    async fn attempt(&mut self, way: &mut Way) -> Ended {
+        let routes = &mut way.course.routes;
+        let (endpoint, connected) = match way.found.take() {
             Some(found) => found,
             None => {
-                let Some(endpoint) = course.routes.next(self.now()).cloned() else {
+                let Some(endpoint) = routes.next(self.now()).cloned() else {
                     let cause = "no endpoint".to_owned();
                     return Ended::Lost(LinkError::Address { host: String::new(), cause });
                 };
@@ -129,13 +125,14 @@ impl Link {
                 }
             }
         };
-        course.routes.opened(endpoint.transport, self.now(), rand::random());
-        self.converse(course, &endpoint, connected).await
+        routes.opened(endpoint.transport, self.now(), rand::random());
+        self.keep(routes);
+        self.converse(way, &endpoint, connected).await
     }
 
     /// A session, until it ends or is ended: because the gateway goes down, or because there is a better connection.
-    async fn converse(&self, course: &mut Course, endpoint: &Endpoint, connected: Connected) -> Ended {
-        let Course { circuit, routes, found } = course;
+    async fn converse(&self, way: &mut Way, endpoint: &Endpoint, connected: Connected) -> Ended {
+        let Way { course: Course { circuit, routes }, found, .. } = way;
         let (connection, outbound, inbound) = connected;
         let quic_again = routes.better().map(|(_, due)| self.at_wall_clock(due));
         let (board, ledger) = (&self.board, &self.ledger);
@@ -200,6 +197,7 @@ impl Link {
                 }
             }
             routes.still_blocked(self.now(), rand::random());
+            self.keep(routes);
             let quic_again = routes.better().map(|(_, due)| self.at_wall_clock(due));
             self.board.change(|standing| standing.quic_again = quic_again);
         }
@@ -269,8 +267,8 @@ impl Link {
         });
     }
 
-    /// Waits as decided, or until the gateway goes down or the operator says "now".
-    async fn wait(&mut self, circuit: &mut Circuit, step: Step) {
+    /// Waits as decided, or until the gateway goes down, the operator says "now", or a way out has appeared.
+    async fn wait(&mut self, way: &mut Way, step: Step) {
         let until = match step {
             Step::Retry { at } => Some(at),
             Step::Parked { until, .. } => Some(until),
@@ -279,15 +277,56 @@ impl Link {
         };
         let before = files(&self.identity);
         let mut stop = self.stop.clone();
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return,
-            () = sleep_until(self.origin, until) => return,
-            _ = self.operator.changed() => {}
-            () = changed(&self.identity, before), if until.is_none() => {
-                tracing::info!(stamp = %self.board.stamp(), "the identity files have changed; trying again");
+        let waited = sleep_until(self.origin, until);
+        let mended = changed(&self.identity, before);
+        tokio::pin!(waited, mended);
+        let mut link_up = None;
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = &mut waited => return,
+                _ = self.operator.changed() => break,
+                () = &mut mended, if until.is_none() => {
+                    tracing::info!(stamp = %self.board.stamp(), "the identity files have changed; trying again");
+                    break;
+                }
+                // Who could say so is gone only with the uplink.
+                Ok(()) = self.network.changed(), if until.is_some() && link_up.is_none() => {
+                    let soon = Instant::now() + rand::random_range(LINK_UP_AFTER);
+                    let apart = way.link_up.map_or(soon, |last| last + LINK_UP_APART);
+                    link_up = Some(soon.max(apart));
+                }
+                () = at(link_up), if link_up.is_some() => {
+                    link_up = None;
+                    if way.course.circuit.on_event(backoff::Event::LinkUp, self.now()) {
+                        way.link_up = Some(Instant::now());
+                        tracing::info!(stamp = %self.board.stamp(), "a network has come up; trying it");
+                        return;
+                    }
+                }
             }
         }
-        circuit.on_event(backoff::Event::Operator, self.now());
+        way.course.circuit.on_event(backoff::Event::Operator, self.now());
+    }
+
+    /// Takes over what a former life has found out.
+    fn recall(&self, routes: &mut Routes) {
+        let (memory, wall_clock) = (locked(&self.memory), wall_clock());
+        for endpoint in &self.endpoints {
+            let stamp = self.board.stamp().as_str();
+            if let Some(left) = memory.blocked_for(stamp, &endpoint.to_string(), wall_clock) {
+                routes.remember(endpoint, left, self.now());
+            }
+        }
+    }
+
+    /// Keeps what was found out for the next life.
+    fn keep(&self, routes: &Routes) {
+        let mut memory = locked(&self.memory);
+        for (endpoint, blocked_until) in routes.known() {
+            let until = blocked_until.map(|until| self.at_wall_clock(until));
+            memory.note(self.board.stamp().as_str(), &endpoint.to_string(), until);
+        }
     }
 
     fn now(&self) -> Moment {
@@ -313,9 +352,13 @@ async fn changed(identity: &Identity, before: [Option<SystemTime>; 3]) {
     }
 }
 
-async fn sleep_until(origin: Instant, until: Option<Moment>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(origin + until.0).await,
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
+}
+
+async fn sleep_until(origin: Instant, until: Option<Moment>) {
+    at(until.map(|until| origin + until.0)).await;
 }

@@ -4,7 +4,7 @@
 //! outboxes ─→ feed (whose turn) ─→ exchange (session) ─→ transport: quic or tcp ─→ stamp
 //!     ▲                                  │ landed, give_up
 //!     └──────────────────────────────────┘
-//! link: connect → exchange → end → backoff decides when, routes decides where → connect …
+//! link: connect → exchange → end → course: backoff decides when, routes decides where → connect …
 //! ```
 //! Does not know stores, lanes or sources: it reads [`crate::outbox::Outbox`]. A current-thread runtime, since one core
 //! sends far more than a site produces and one thread keeps the memory of a gateway small.
@@ -13,11 +13,14 @@
 //! decided by the `backoff` crate only.
 
 mod budget;
+mod course;
 mod ended;
 mod exchange;
 mod feed;
 pub mod identity;
 mod link;
+mod memory;
+mod network;
 mod pulse;
 mod quic;
 mod routes;
@@ -45,6 +48,7 @@ use crate::outbox::Outbox;
 use budget::Budget;
 use exchange::Subject;
 use link::Link;
+use memory::Memory;
 use status::{Board, wall_clock};
 
 /// What the uplink must know beside its configuration.
@@ -58,6 +62,8 @@ pub struct Origin {
     pub software: String,
     /// Where the bytes sent today are remembered, for `uplink.daily_budget`; `None`: a restart begins the day anew.
     pub budget_file: Option<PathBuf>,
+    /// Where it is remembered at which endpoints UDP is blocked; `None`: a restart finds it out again.
+    pub routes_file: Option<PathBuf>,
 }
 
 /// Why the uplink does not run.
@@ -124,6 +130,11 @@ impl Uplink {
             .map(|limit| Arc::new(Mutex::new(Budget::open(limit, origin.budget_file.clone(), wall_clock()))));
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(UplinkError::Start)?;
+        let ways = config.stamps.iter().flat_map(|stamp| {
+            stamp.endpoints.iter().map(|endpoint| (stamp.id.as_str(), endpoint.to_string()))
+        });
+        let memory = Arc::new(Mutex::new(Memory::open(origin.routes_file.clone(), ways)));
+        let (appeared, network) = watch::channel(0);
         let zero = Instant::now();
         let mut boards = Vec::new();
         let mut of_tenant = HashMap::new();
@@ -157,12 +168,14 @@ impl Uplink {
                 origin: zero,
                 stop: stopped.clone(),
                 operator: operated,
+                network: network.clone(),
+                memory: memory.clone(),
             });
         }
         let thread = std::thread::Builder::new()
             .name("uplink".to_owned())
             .spawn(move || {
-                end.send_replace(Some(runtime.block_on(run_all(links))));
+                end.send_replace(Some(runtime.block_on(run_all(links, appeared))));
             })
             .map_err(UplinkError::Start)?;
         let view = UplinkView { boards: boards.into(), of_tenant: Arc::new(of_tenant), ledger, budget };
@@ -264,7 +277,15 @@ impl LinkView {
     }
 }
 
-async fn run_all(links: Vec<Link>) -> End {
+/// All links until they have ended, and beside them what tells them of networks that come up.
+async fn run_all(links: Vec<Link>, appeared: watch::Sender<u64>) -> End {
+    tokio::select! {
+        end = run_links(links) => end,
+        never = network::watch(appeared) => match never {},
+    }
+}
+
+async fn run_links(links: Vec<Link>) -> End {
     let mut tasks = JoinSet::new();
     let mut stamps = HashMap::new();
     for link in links {

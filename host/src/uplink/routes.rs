@@ -7,7 +7,7 @@
 //! ```
 //! One step per failed attempt, within an episode: a blocked transport is found out at the first attempt that it swallows, not
 //! after minutes. A connection that stood and was lost is sought where it was. Does not know when attempts are made.
-//! What was found out lasts as long as the process.
+//! What was found out is [`super::memory`]'s to keep over a restart.
 
 use std::time::Duration;
 
@@ -58,6 +58,25 @@ impl Routes {
         } else {
             self.next_endpoint();
         }
+    }
+
+    /// Knows from a former life that QUIC does not come through at this endpoint, for so much longer.
+    pub(super) fn remember(&mut self, endpoint: &Endpoint, blocked_for: Duration, now: Moment) {
+        // A clock that was set must not make it last.
+        let most = self.look_again.saturating_add(self.look_again / 2);
+        for place in
+            self.places.iter_mut().filter(|place| place.endpoint == *endpoint && place.twin.is_some())
+        {
+            place.blocked_until = Some(now.after(blocked_for.min(most)));
+        }
+    }
+
+    /// Where QUIC is known not to come through, and until when that is believed; `None` where it does, as far as is known.
+    pub(super) fn known(&self) -> impl Iterator<Item = (&Endpoint, Option<Moment>)> {
+        self.places
+            .iter()
+            .filter(|place| place.twin.is_some())
+            .map(|place| (&place.endpoint, place.blocked_until))
     }
 
     /// Goes to the next endpoint, if there is another one.
@@ -131,6 +150,20 @@ mod tests {
         let mut routes = routes(true);
         routes.failed(false);
         assert_eq!(next(&routes, 0), "quic://b:7443");
+    }
+
+    #[test]
+    fn what_a_former_life_found_out_holds_but_no_longer_than_it_would_have_been_believed() {
+        let mut routes = routes(true);
+        routes.remember(&endpoint(Transport::Quic, "a"), Duration::from_secs(300), at(5));
+        assert_eq!(next(&routes, 6), "tls://a:7443");
+        assert_eq!(next(&routes, 305), "quic://a:7443");
+        routes.remember(&endpoint(Transport::Quic, "a"), Duration::from_secs(1 << 40), at(5));
+        assert_eq!(routes.known().next(), Some((&endpoint(Transport::Quic, "a"), Some(at(905)))));
+        // Without TCP there is nothing to remember.
+        let mut routes = self::routes(false);
+        routes.remember(&endpoint(Transport::Quic, "a"), Duration::from_secs(300), at(5));
+        assert_eq!(next(&routes, 6), "quic://a:7443");
     }
 
     #[test]
