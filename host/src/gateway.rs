@@ -1,8 +1,9 @@
 //! The life of the process, and the one place where its parts know each other.
 //!
 //! ```text
-//! start:  data folder → engine → gateway store → tenant stores → uplink → lanes → sources → admin socket
-//! run:    until SIGTERM, SIGINT or the failure of a part; SIGHUP: waiting links try again at once
+//! start:  data folder → engine, workers → gateway store → tenant stores → uplink → lanes → sources → admin socket
+//! run:    until SIGTERM, SIGINT or the failure of a part; SIGHUP: the configuration is read again, and waiting links try
+//!         again at once
 //! stop:   sources (what was taken is stored and acknowledged) → lanes → uplink → stores
 //! ```
 //! Downstream starts first and stops last, so that whoever hands something on finds somebody to take it. Does no work of
@@ -11,11 +12,15 @@
 //! Invariants: every thread and task started here is awaited here; stopping is bounded ([`STOP`]), and what could not be
 //! stored by then was not acknowledged.
 
+mod applied;
 mod compile;
 mod keeper;
+mod loader;
 mod operator;
 mod outage;
+mod reload;
 mod report;
+mod shelf;
 mod sources;
 
 use std::path::Path;
@@ -31,11 +36,14 @@ use crate::admin::status::Status;
 use crate::admin::{AdminError, AdminSocket, Answer, Question, RetryReply};
 use crate::outbox::Outbox;
 use crate::store::gateway::GatewayStore;
-use crate::store::{DataFolder, Kept, OpenError, Store, StoreConfig, WhenFull, wall_clock};
-use crate::tenant::{Lane, LaneConfig, LaneError, LaneHandle, LaneState, UplinkState};
+use crate::store::{DataFolder, OpenError, Store, StoreConfig, WhenFull, wall_clock};
+use crate::tenant::{Lane, LaneConfig, LaneHandle, LaneState, Pool, UplinkState};
 use crate::uplink::{LinkState, Origin, Uplink, UplinkError, UplinkView};
-pub use compile::compile;
+use applied::Applied;
+pub use compile::{Compiler, compile};
+use loader::Loader;
 use operator::Operator;
+use reload::Reloads;
 use report::{Reporter, WATCH};
 use sources::{SourceError, Sources};
 
@@ -59,9 +67,9 @@ pub enum GatewayError {
     /// The WebAssembly engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// A tenant's plugins.
-    #[error(transparent)]
-    Lane(#[from] LaneError),
+    /// A key of the ring.
+    #[error("{0}")]
+    Keys(String),
     /// A source.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -114,6 +122,7 @@ struct Gateway {
     records: Arc<GatewayStore>,
     admin: AdminSocket,
     reporter: Reporter,
+    reloads: Reloads,
 }
 
 /// One tenant's lane and store.
@@ -129,8 +138,15 @@ impl Gateway {
         let folder = Arc::new(DataFolder::lock(&config.gateway.data_dir)?);
         // Only looks and takes no part: whoever asks while we start sees that we start.
         let admin = AdminSocket::open(&config.gateway.data_dir)?;
-        let engine = Engine::new(engine_config(config))?;
-        compile::compile_apart(config, file, &engine);
+        let data_dir = &config.gateway.data_dir;
+        let settings = engine_config(config);
+        let engine = Engine::new(settings.clone())?;
+        let loader = Loader::new(engine.clone(), &settings, data_dir);
+        loader.trust(&config.plugins).map_err(GatewayError::Keys)?;
+        let mut applied = Applied::read(data_dir);
+        let pool = Pool::start(config.gateway.workers)
+            .map_err(|cause| GatewayError::Machine { what: "start the workers", cause })?;
+        let pool = Arc::new(pool);
         let clock = wall_clock();
         let records = GatewayStore::open(&folder, &clock)?;
         let mut stores = Vec::new();
@@ -153,15 +169,24 @@ impl Gateway {
         let view = uplink.as_ref().map(Uplink::view);
         let mut tenants = Vec::new();
         let mut identifiers = Vec::new();
+        let mut changeable = Vec::new();
         for (tenant, store, mut kept) in stores {
             identifiers.push((tenant.id.clone(), std::mem::take(&mut kept.identifiers)));
-            let lane = start_lane(tenant, &engine, &store, kept, view.as_ref())?;
+            let files = loader.files(tenant);
+            let effective = applied.at_start(tenant, &files, &kept.versions, &loader.shelf);
+            let plugins = loader.plugins(&effective);
+            let (uplink, shelf) = (uplink_state(tenant, view.as_ref()), Some(loader.as_shelf()));
+            let config = LaneConfig { tenant: effective, uplink, clock: wall_clock(), shelf };
+            let lane = Lane::start(config, plugins, &engine, &pool, &store, kept);
+            changeable.push(reload::Lane::new(tenant, files, &lane));
             tenants.push(TenantParts { id: tenant.id.clone(), quota: tenant.store.quota, store, lane });
         }
+        loader.forget();
+        let reloads = Reloads::new(file, config, changeable, applied, loader);
         let lanes: Vec<_> = tenants.iter().map(|tenant| (tenant.id.clone(), tenant.lane.sender())).collect();
         let sources = Sources::start(config, &lanes, &records.store, &records.sessions, &identifiers)?;
         let reporter = Reporter::new(config.gateway.id.to_string(), &config.gateway.data_dir);
-        Ok(Self { sources, tenants, uplink, records: records.store, admin, reporter })
+        Ok(Self { sources, tenants, uplink, records: records.store, admin, reporter, reloads })
     }
 
     /// Until it is told to stop, or a part fails.
@@ -170,13 +195,18 @@ impl Gateway {
         let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
         let mut hang_up = signal(SignalKind::hangup()).map_err(signals)?;
-        let Self { sources, tenants, uplink, records, admin, reporter } = self;
+        let Self { sources, tenants, uplink, records, admin, reporter, reloads } = self;
         let view = uplink.as_ref().map(Uplink::view);
-        let report = || reporter.report(sources, tenants, records, view.as_ref());
+        let report = || reporter.report(sources, tenants, records, view.as_ref(), reloads);
         let operator = Operator::default();
         let answer = |question| match question {
             Question::Status => Answer::of(&report()),
             Question::RetryNow { stamp } => Answer::of(&nudge(sources, uplink.as_ref(), stamp.as_deref())),
+            Question::Reload => {
+                let reload = reloads.clone().reload("command");
+                Answer::later(async move { Answer::of(&reload.await) })
+            }
+            Question::Step { tenant, step, order } => reloads.order(&tenant, step, order),
             Question::DropLetters { tenant, ids } => operator.drop_letters(tenants, &tenant, ids),
             Question::ReplayLetters { .. } | Question::ResetState { .. } => {
                 Answer::refusal("not while it runs")
@@ -184,6 +214,7 @@ impl Gateway {
         };
         let answering = admin.serve(answer);
         tokio::pin!(answering);
+        let (mut hung_up, mut settling) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -197,10 +228,19 @@ impl Gateway {
                     return Ok(());
                 }
                 _ = hang_up.recv() => {
-                    tracing::info!("SIGHUP: trying all connections now; restart to apply a changed configuration");
+                    tracing::info!("SIGHUP: reading the configuration again, and trying all connections now");
                     nudge(sources, uplink.as_ref(), None);
+                    // One is under way, another one reads what is in the file then: a third would find nothing new.
+                    if hung_up.len() < 2 {
+                        hung_up.spawn(reloads.clone().reload("SIGHUP"));
+                    }
                 }
-                _ = watch.tick() => reporter.watch(tenants),
+                Some(_) = hung_up.join_next(), if !hung_up.is_empty() => {}
+                _ = watch.tick() => {
+                    reporter.watch(tenants);
+                    settling.spawn(reloads.clone().settle());
+                }
+                Some(_) = settling.join_next(), if !settling.is_empty() => {}
                 error = failed(uplink.as_ref()) => {
                     tracing::error!(%error, "the uplink failed: stopping");
                     return Err(error.into());
@@ -216,7 +256,9 @@ impl Gateway {
 
     /// In the order of the data, each part with what is left of the time.
     fn stop(self, runtime: &tokio::runtime::Runtime) -> Result<(), GatewayError> {
-        let Self { sources, tenants, uplink, records, admin, .. } = self;
+        let Self { sources, tenants, uplink, records, admin, reloads, .. } = self;
+        reloads.stop();
+        runtime.block_on(reloads.settle());
         let until = Instant::now() + STOP;
         let left = || until.saturating_duration_since(Instant::now());
         let mut result = Ok(());
@@ -257,25 +299,19 @@ async fn failed(uplink: Option<&Uplink>) -> UplinkError {
     }
 }
 
-fn start_lane(
-    tenant: &Tenant,
-    engine: &Engine,
-    store: &Arc<Store>,
-    kept: Kept,
-    view: Option<&UplinkView>,
-) -> Result<LaneHandle, GatewayError> {
+/// What a tenant's plugins are told of its uplink.
+fn uplink_state(tenant: &Tenant, view: Option<&UplinkView>) -> UplinkState {
     let link = view.and_then(|view| view.of_tenant(&tenant.id));
-    let uplink: UplinkState = Arc::new(move || match link.as_ref().map(|link| link.state()) {
+    Arc::new(move || match link.as_ref().map(|link| link.state()) {
         Some(LinkState::Connected) => runtime::Uplink::Up,
         Some(LinkState::Connecting | LinkState::Waiting) => runtime::Uplink::Down,
         Some(LinkState::Parked | LinkState::GivenUp | LinkState::Stopped) | None => runtime::Uplink::Parked,
-    });
-    let config = LaneConfig { tenant: tenant.clone(), uplink, clock: wall_clock() };
-    Ok(Lane::start(config, engine, store, kept)?)
+    })
 }
 
-/// As many slots as there are plugins, twice: an instance that replaces another one is made before that one is gone.
-fn engine_config(config: &Config) -> EngineConfig {
+/// Slots for twice the plugins there are, twice: a reload may add some, and an instance that replaces another one is made
+/// before that one is gone. A slot is address space until it is used.
+pub(crate) fn engine_config(config: &Config) -> EngineConfig {
     let plugins: usize =
         config.tenants.values().map(|tenant| tenant.steps.len() + tenant.decoders.len()).sum();
     let steps = config.tenants.values().flat_map(|tenant| tenant.steps.iter().map(|step| &step.limits));
@@ -283,7 +319,8 @@ fn engine_config(config: &Config) -> EngineConfig {
         config.tenants.values().flat_map(|tenant| tenant.decoders.values().map(|decoder| &decoder.limits));
     let memory = steps.chain(decoders).map(|limits| limits.memory).max().unwrap_or_default();
     let mut engine = EngineConfig::new(config.gateway.data_dir.join("cache"));
-    engine.max_instances = u32::try_from(plugins).unwrap_or(u32::MAX).saturating_mul(2).max(1);
+    let instances = u32::try_from(plugins).unwrap_or(u32::MAX).saturating_mul(4);
+    engine.max_instances = engine.max_instances.max(instances);
     engine.max_memory = engine.max_memory.max(usize::try_from(memory).unwrap_or(usize::MAX));
     engine
 }
@@ -294,4 +331,20 @@ fn store_config(tenant: &Tenant) -> StoreConfig {
         gateway_config::WhenFull::DropOldest => WhenFull::DropOldest,
     };
     StoreConfig { quota: tenant.store.quota, when_full, ..StoreConfig::default() }
+}
+
+/// An error with what caused it, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Many errors repeat their cause in their own text.
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -6,10 +6,11 @@
 
 pub mod process;
 pub mod question;
+pub mod reload;
 pub mod socket;
 pub mod status;
 
 pub use process::Process;
 pub use question::{Answer, Question, RetriedLink, RetryReply};
-pub use socket::{AdminError, AdminSocket, ask, order, retry_now};
+pub use socket::{AdminError, AdminSocket, ask, order, order_within, retry_now};
 pub use status::Status;

@@ -6,6 +6,8 @@
 //! {"do":"replay_letters","tenant":"acme","ids":[1,2]}      a ReplayReply
 //! {"do":"drop_letters","tenant":"acme","ids":[1,2]}        a DropReply
 //! {"do":"reset_state","tenant":"acme","step":"window"}     a ResetReply
+//! {"do":"reload"}                                          a ReloadReply
+//! {"do":"step","tenant":"acme","step":"x","order":"rollback"}  a StepReply; also: "release", "promote"
 //! any                                                      {"error":"…"} if it cannot be done
 //! ```
 //! Names are an interface between the gateway and its command line, of one version: they are installed together.
@@ -14,6 +16,7 @@ use std::pin::Pin;
 
 use serde::{Deserialize, Serialize};
 
+use super::reload::StepOrder;
 use crate::uplink::LinkState;
 
 /// Most letters of one question; whoever has more asks again.
@@ -50,6 +53,17 @@ pub enum Question {
         tenant: String,
         /// The step, by the name under which its state is kept.
         step: String,
+    },
+    /// Read the configuration again, and take over what differs.
+    Reload,
+    /// Do something with a version of a step.
+    Step {
+        /// Whose.
+        tenant: String,
+        /// The step, by the name under which its state is kept.
+        step: String,
+        /// What.
+        order: StepOrder,
     },
 }
 

@@ -163,7 +163,19 @@ pub fn retry_now(data_dir: &Path, stamp: Option<&str>) -> Result<RetryReply, Adm
 /// # Errors
 /// [`AdminError`].
 pub fn order<T: DeserializeOwned>(data_dir: &Path, question: &Question) -> Result<T, AdminError> {
-    converse(data_dir, question, WORK)
+    order_within(data_dir, question, WORK)
+}
+
+/// As [`order`], for what may take another time.
+///
+/// # Errors
+/// [`AdminError`].
+pub fn order_within<T: DeserializeOwned>(
+    data_dir: &Path,
+    question: &Question,
+    patience: Duration,
+) -> Result<T, AdminError> {
+    converse(data_dir, question, patience)
 }
 
 fn converse<T: DeserializeOwned>(

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::process::Process;
+use super::reload::ReloadReply;
 use crate::uplink::{BudgetStatus, LinkStatus, RetryStatus};
 
 /// A whole gateway.
@@ -33,6 +34,9 @@ pub struct Status {
     pub uplink: UplinkStatus,
     /// Messages whose tenant or topic is not configured: counted, and kept up to a bound.
     pub unrouted: UnroutedStatus,
+    /// What became of the last reload since the start.
+    #[serde(default)]
+    pub reload: Option<ReloadReply>,
 }
 
 /// A southbound connector.
@@ -77,6 +81,9 @@ pub struct TenantStatus {
     pub name: String,
     /// "running", or why not.
     pub lane: String,
+    /// Its share of the workers.
+    #[serde(default)]
+    pub cpu: CpuStatus,
     /// Rows and messages taken from sources and committed.
     pub accepted_rows: u64,
     /// Rows that the steps let go.
@@ -89,6 +96,18 @@ pub struct TenantStatus {
     pub dead_letters: u64,
     /// Of these, how many are kept with their bytes.
     pub dead_letters_kept: u64,
+    /// Bytes of those that are kept.
+    #[serde(default)]
+    pub dead_letters_bytes: u64,
+    /// Deleted since newer ones needed the room.
+    #[serde(default)]
+    pub dead_letters_evicted: u64,
+    /// Replayed: their rows were processed after all.
+    #[serde(default)]
+    pub dead_letters_replayed: u64,
+    /// Given up by an operator.
+    #[serde(default)]
+    pub dead_letters_dropped: u64,
     /// Rows handed to the outbox.
     pub emitted_rows: u64,
     /// Rows the stamp has acknowledged.
@@ -142,13 +161,35 @@ pub struct OutageStatus {
     pub bound: Option<String>,
 }
 
-/// A step of a lane.
+/// A tenant's share of the workers, which run all plugins. Since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct CpuStatus {
+    /// CPU time used, in seconds.
+    pub seconds: f64,
+    /// Part of all workers' time that it is guaranteed while all tenants want to run, from 0 to 1.
+    pub share: f64,
+    /// Time that it waited because others were due first, in seconds.
+    pub waited_seconds: f64,
+    /// Time that it waited because of `cpu.limit`, in seconds.
+    pub throttled_seconds: f64,
+}
+
+/// A step of a lane, or a decoder.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct StepStatus {
-    /// Its name.
+    /// Its name, under which its state is kept.
     pub name: String,
-    /// The plugin's digest.
+    /// SHA-256 of the plugin that runs.
     pub digest: String,
+    /// Name and version of the plugin that runs.
+    #[serde(default)]
+    pub version: String,
+    /// What ran before, and what a rollback goes back to.
+    #[serde(default)]
+    pub previous: Option<VersionStatus>,
+    /// Whether the version that runs is the one of the configuration; otherwise it was promoted or rolled back.
+    #[serde(default)]
+    pub as_configured: bool,
     /// "running", or what happened to it.
     pub state: String,
     /// Calls since the start.
@@ -157,6 +198,69 @@ pub struct StepStatus {
     pub faults: u64,
     /// Time spent in calls since the start, in seconds.
     pub seconds: f64,
+    /// Its quarantine, if it is in one.
+    #[serde(default)]
+    pub quarantine: Option<QuarantineStatus>,
+    /// A version on trial beside it.
+    #[serde(default)]
+    pub shadow: Option<ShadowStatus>,
+}
+
+/// A version of a step that ran before.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VersionStatus {
+    /// SHA-256 of its plugin.
+    pub digest: String,
+    /// As its manifest says; may be empty.
+    pub version: String,
+}
+
+/// A step that is not called because it kept failing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct QuarantineStatus {
+    /// "bypassed", or "holds the lane".
+    pub what: String,
+    /// Since when.
+    pub since: Option<i64>,
+    /// The fault.
+    pub why: String,
+    /// When it is tried again; absent if only the operator ends it.
+    pub next_probe: Option<i64>,
+}
+
+/// How a version on trial compares with the step.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ShadowStatus {
+    /// Name and version of its plugin.
+    pub plugin: String,
+    /// SHA-256 of its plugin; empty if it could not be loaded.
+    pub digest: String,
+    /// "runs", or why it does not.
+    pub state: String,
+    /// Batches that both got.
+    pub batches: u64,
+    /// Rows compared.
+    pub rows: u64,
+    /// Rows that differ by more than the tolerance.
+    pub rows_differing: u64,
+    /// Some of them, in words.
+    pub examples: Vec<String>,
+    /// Its calls that failed on batches which the step took without a fault.
+    pub faults: u64,
+    /// The latest fault.
+    pub last_fault: Option<String>,
+    /// Time of its calls, in seconds.
+    pub seconds: f64,
+    /// Time of the step's calls on the same batches, in seconds.
+    pub step_seconds: f64,
+    /// Memory of its instance, in bytes.
+    pub memory_bytes: u64,
+    /// Memory of the step's instance, in bytes.
+    pub step_memory_bytes: u64,
+    /// How long its budget has held without a break, in seconds; absent if it is promoted by hand only.
+    pub budget_held_s: Option<f64>,
+    /// How long it must hold, in seconds.
+    pub budget_needs_s: Option<f64>,
 }
 
 /// The way upstream.

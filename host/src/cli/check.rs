@@ -1,15 +1,15 @@
 //! `sluice-gateway check`: everything that can be known about a configuration without running it.
 //!
 //! First the file itself, then what it names: secrets, certificates, and each plugin, loaded and given its own settings
-//! as at a start. Touches no data folder, opens no port.
+//! as at a start, with its signature and what it may use. Touches no data folder, opens no port.
 
-use std::path::{Path, PathBuf};
+mod plugins;
+
+use std::path::Path;
 use std::process::ExitCode;
 
 use gateway_config::{Config, Severity, SourceKind};
-use runtime::{CallContext, DecodeStep, Engine, EngineConfig, Step};
 
-use super::logging::chain;
 use crate::uplink::identity;
 
 pub(super) fn check(path: &Path) -> ExitCode {
@@ -18,21 +18,30 @@ pub(super) fn check(path: &Path) -> ExitCode {
         eprintln!("{problem}");
     }
     let mut errors = report.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let mut grants = String::new();
     if let Some(config) = &report.config {
         let mut found = Vec::new();
         check_secrets(config, &mut found);
         check_identity(config, &mut found);
-        check_plugins(config, &mut found);
+        let checked = plugins::check(config);
+        found.extend(checked.errors);
+        grants = checked.grants;
+        for (key, what) in &checked.doubts {
+            let problem = gateway_config::problem_at(path, key, what, "");
+            eprintln!("{}", gateway_config::Problem { severity: Severity::Warning, ..problem });
+        }
         for (key, what) in &found {
             eprintln!("{}", gateway_config::problem_at(path, key, what, ""));
         }
         errors += found.len();
     }
     if errors > 0 {
+        print!("{grants}");
         eprintln!("{}: {errors} {}", path.display(), if errors == 1 { "error" } else { "errors" });
         return ExitCode::FAILURE;
     }
     if let Some(config) = &report.config {
+        print!("{grants}");
         println!("{}", summary(path, config));
     }
     ExitCode::SUCCESS
@@ -67,49 +76,6 @@ fn check_identity(config: &Config, found: &mut Found) {
     }
 }
 
-fn check_plugins(config: &Config, found: &mut Found) {
-    if config.tenants.values().all(|tenant| tenant.steps.is_empty() && tenant.decoders.is_empty()) {
-        return;
-    }
-    // Compiled plugins belong to the gateway's user; whoever checks may be another one.
-    let cache = match PrivateFolder::make() {
-        Ok(cache) => cache,
-        Err(error) => {
-            return found.push(("tenant".to_owned(), format!("no folder for compiled plugins: {error}")));
-        }
-    };
-    let engine = match Engine::new(EngineConfig::new(&cache.0)) {
-        Ok(engine) => engine,
-        Err(error) => return found.push(("tenant".to_owned(), chain(&error))),
-    };
-    for (id, tenant) in &config.tenants {
-        for (place, step) in tenant.steps.iter().enumerate() {
-            let key = format!("tenant.{id}.step[{place}].use");
-            let made = load(&engine, &step.plugin).and_then(|plugin| {
-                let config = crate::tenant::step_config(&step.name, &step.with, &step.limits);
-                Step::new(&engine, &plugin, config, Vec::new(), &CallContext::default())
-                    .map(drop)
-                    .map_err(|error| chain(&error))
-            });
-            found.extend(made.err().map(|what| (key, what)));
-        }
-        for (name, decoder) in &tenant.decoders {
-            let key = format!("tenant.{id}.decoder.{name}.use");
-            let made = load(&engine, &decoder.plugin).and_then(|plugin| {
-                let config = crate::tenant::step_config(name, &decoder.with, &decoder.limits);
-                DecodeStep::new(&engine, &plugin, config, Vec::new(), &CallContext::default())
-                    .map(drop)
-                    .map_err(|error| chain(&error))
-            });
-            found.extend(made.err().map(|what| (key, what)));
-        }
-    }
-}
-
-fn load(engine: &Engine, path: &Path) -> Result<runtime::Plugin, String> {
-    engine.load(path).map_err(|error| chain(&error))
-}
-
 fn summary(path: &Path, config: &Config) -> String {
     let steps: usize = config.tenants.values().map(|tenant| tenant.steps.len() + tenant.decoders.len()).sum();
     let stamps = config.uplink.as_ref().map_or(0, |uplink| uplink.stamps.len());
@@ -120,25 +86,4 @@ fn summary(path: &Path, config: &Config) -> String {
         config.sources.len(),
         config.tenants.len()
     )
-}
-
-/// A folder of our own, gone when we are done.
-struct PrivateFolder(PathBuf);
-
-impl PrivateFolder {
-    fn make() -> std::io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        let name = format!("sluice-check-{}-{:016x}", std::process::id(), rand::random::<u64>());
-        let path = std::env::temp_dir().join(name);
-        // Fails if it exists: nobody can prepare it for us.
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for PrivateFolder {
-    fn drop(&mut self) {
-        // What cannot be removed is a few kilobytes in the folder for such things.
-        std::fs::remove_dir_all(&self.0).ok();
-    }
 }

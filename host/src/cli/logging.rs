@@ -9,6 +9,8 @@ use clap::ValueEnum;
 use gateway_config::LogLevel;
 use tracing_subscriber::EnvFilter;
 
+pub(super) use crate::gateway::chain;
+
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -33,20 +35,4 @@ pub(super) fn start(level: LogLevel, format: LogFormat) {
     if let Err(error) = started {
         eprintln!("no log: {error}");
     }
-}
-
-/// An error with what caused it, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // Many errors repeat their cause in their own text.
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -1,12 +1,22 @@
-//! The command line `sluice-gateway`: `run`, `check`, `compile`, `status`, `why`, `retry-now`.
+//! The command line `sluice-gateway`: `run`, `check`, `compile`, `status`, `why`, `retry-now`, `reload`,
+//! `step`, `dead-letters`, `state`, `frames`.
 //!
 //! Parses, dispatches, and turns errors into words and exit codes. Exit codes: 0 done; 1 failed, told on standard error;
 //! 2 wrong usage; 3 (of those that ask it) the gateway does not run.
 
 mod check;
+mod frames;
+mod lanes;
+mod letters;
 mod logging;
+mod out;
+mod reload;
+mod state;
 mod status;
+mod step;
 mod table;
+mod when;
+mod which;
 mod why;
 
 use std::path::PathBuf;
@@ -47,6 +57,8 @@ Then:
   sluice-gateway status --config gateway.toml    what came, what waits, how long an outage is covered
   sluice-gateway why --config gateway.toml       what the uplink waits for, until when, why, and what comes then
   sluice-gateway retry-now --config gateway.toml you have mended something: do not wait for the next attempt
+  sluice-gateway reload --config gateway.toml    you have changed the file or a plugin: take it over, without a gap
+  sluice-gateway dead-letters list --config gateway.toml   what could not be processed, and why
 
 Try it with any MQTT client:
 
@@ -65,8 +77,8 @@ struct Arguments {
 enum Command {
     /// Runs the gateway until SIGTERM or Ctrl-C.
     ///
-    /// SIGHUP makes links that wait for a stamp try again at once. A changed configuration is applied by a restart:
-    /// nothing that was acknowledged is lost by one.
+    /// SIGHUP has the configuration read again, as `reload` does, and makes links that wait for a stamp try again at once.
+    /// What only a restart applies is named in the log; nothing that was acknowledged is lost by one.
     Run {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -87,6 +99,14 @@ enum Command {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Compiles one plugin within bounds: what the gateway starts for a plugin that is new.
+    #[command(hide = true)]
+    CompilePlugin {
+        #[command(flatten)]
+        compiler: crate::gateway::Compiler,
+        /// The plugin.
+        plugin: PathBuf,
     },
     /// Shows what came, what waits and how the uplink stands; from the stores on disk if the gateway does not run (exit
     /// code 3).
@@ -119,6 +139,31 @@ enum Command {
         #[command(flatten)]
         of: Place,
     },
+    /// Has the running gateway read its configuration again, and shows what became of each step. What cannot be taken over
+    /// leaves its tenant as it was. Exit code 1 if something was refused, 3 if the gateway does not run.
+    ///
+    /// Applied at once, at a batch boundary, without losing or repeating anything: steps and their settings, plugin files
+    /// that changed in place, decoders, routes, CPU shares, signatures. All else that differs is named, and waits for a
+    /// restart. A plugin that does not load, or refuses its settings, changes nothing: the tenant goes on as before.
+    Reload {
+        /// As one line of JSON with stable names.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        of: Place,
+    },
+    /// Versions of plugins in the lanes: list, release from quarantine, promote a shadow, rollback, compare with a shadow.
+    #[command(subcommand)]
+    Step(step::StepCommand),
+    /// Messages and rows that could not be processed: list, show, replay, export, drop.
+    #[command(subcommand)]
+    DeadLetters(letters::LettersCommand),
+    /// What plugins keep: list, show, export, reset.
+    #[command(subcommand)]
+    State(state::StateCommand),
+    /// What waits for the stamp: export.
+    #[command(subcommand)]
+    Frames(frames::FramesCommand),
 }
 
 /// Which gateway.
@@ -139,12 +184,29 @@ pub fn main() -> ExitCode {
         Command::Run { config, log_format } => run(&config, log_format),
         Command::Check { config } => check::check(&config),
         Command::Compile { config } => compile(&config),
+        Command::CompilePlugin { compiler, plugin } => told(match compiler.run(&plugin) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => Err(logging::chain(&*error)),
+        }),
         Command::Status { json, of } => status::status(json, of.config.as_deref(), of.data_dir.as_deref()),
         Command::Why { json, of } => why::why(json, of.config.as_deref(), of.data_dir.as_deref()),
         Command::RetryNow { stamp, of } => {
             why::retry_now(stamp.as_deref(), of.config.as_deref(), of.data_dir.as_deref())
         }
+        Command::Reload { json, of } => reload::reload(json, &of),
+        Command::Step(command) => step::steps(command),
+        Command::DeadLetters(command) => letters::letters(command),
+        Command::State(command) => state::state(command),
+        Command::Frames(command) => frames::frames(command),
     }
+}
+
+/// The code, or the error on standard error.
+fn told(done: Result<ExitCode, String>) -> ExitCode {
+    done.unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::FAILURE
+    })
 }
 
 fn run(config: &std::path::Path, log_format: LogFormat) -> ExitCode {

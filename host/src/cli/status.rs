@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::lanes;
 use super::table::{Set, bytes, count, duration, table};
 use crate::admin::status::{OutageStatus, SourceStatus, Status, TenantStatus, UplinkStatus};
 use crate::admin::{AdminError, ask};
@@ -61,8 +62,10 @@ fn describe(status: &Status, data_dir: &Path) -> String {
     let parts = [
         ("sources", sources(&status.sources)),
         ("tenants", tenants(&status.tenants)),
+        ("plugins", lanes::shares(&status.tenants) + &lanes::unusual(status)),
         ("waiting for the stamp", outboxes(&status.tenants)),
         ("uplink", uplink(&status.uplink, status.at)),
+        ("configuration read again", lanes::reloaded(status)),
     ];
     for (title, part) in parts {
         if !part.is_empty() {
@@ -169,7 +172,18 @@ fn tenants(tenants: &[TenantStatus]) -> String {
             tenant.store.clone(),
         ]
     };
-    table(&heads, &tenants.iter().map(row).collect::<Vec<_>>())
+    let mut text = table(&heads, &tenants.iter().map(row).collect::<Vec<_>>());
+    for tenant in tenants.iter().filter(|tenant| tenant.dead_letters_kept + tenant.dead_letters_evicted > 0) {
+        let TenantStatus { name, dead_letters_kept, dead_letters_bytes, dead_letters_evicted, .. } = tenant;
+        // Writing to a string cannot fail.
+        let _ = write!(text, "  {name}: {} dead letters are kept", count(*dead_letters_kept));
+        let _ = write!(text, " ({}, see `dead-letters list`)", bytes(*dead_letters_bytes));
+        if *dead_letters_evicted > 0 {
+            let _ = write!(text, ", {} older ones were deleted for them", count(*dead_letters_evicted));
+        }
+        text.push('\n');
+    }
+    text
 }
 
 fn outboxes(tenants: &[TenantStatus]) -> String {

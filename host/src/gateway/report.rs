@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::TenantParts;
 use super::outage::{Bound, FillRate, covered};
+use super::reload::Reloads;
 use super::sources::Sources;
 use crate::admin::Process;
 use crate::admin::status::{
-    OutageStatus, OutboxStatus, SourceStatus, Status, StepStatus, TenantStatus, UnroutedStatus, UplinkStatus,
+    CpuStatus, OutageStatus, OutboxStatus, QuarantineStatus, ShadowStatus, SourceStatus, Status, StepStatus,
+    TenantStatus, UnroutedStatus, UplinkStatus, VersionStatus,
 };
 use crate::store::gateway::GatewayStore;
 use crate::store::{self, Health, peek, wall_clock};
@@ -93,6 +95,7 @@ impl Reporter {
         tenants: &[TenantParts],
         records: &GatewayStore,
         uplink: Option<&UplinkView>,
+        reloads: &Reloads,
     ) -> Status {
         let now = wall_clock()();
         let mut sources = sources.status();
@@ -110,7 +113,7 @@ impl Reporter {
             tenants: tenants
                 .iter()
                 .zip(self.outages(tenants))
-                .map(|(tenant, outage)| TenantStatus { outage, ..running_tenant(tenant, now) })
+                .map(|(tenant, outage)| TenantStatus { outage, ..running_tenant(tenant, now, reloads) })
                 .collect(),
             uplink: uplink.map_or_else(
                 || UplinkStatus { state: "none".to_owned(), ..UplinkStatus::default() },
@@ -121,6 +124,7 @@ impl Reporter {
                 bytes: unrouted.bytes,
                 evicted: unrouted.evicted,
             },
+            reload: reloads.last(),
         }
     }
 }
@@ -172,32 +176,72 @@ pub(super) fn of_stores(data_dir: &Path) -> Status {
         tenants,
         uplink: UplinkStatus { state: "stopped".to_owned(), ..UplinkStatus::default() },
         unrouted: UnroutedStatus::default(),
+        reload: None,
     }
 }
 
-fn running_tenant(tenant: &TenantParts, now: i64) -> TenantStatus {
-    let LaneStatus { state, steps, .. } = tenant.lane.status();
-    let step = |step: crate::tenant::StepStatus| StepStatus {
-        name: step.name,
-        digest: step.digest,
-        state: match (step.quarantine, step.last_fault) {
-            (None, _) => "running".to_owned(),
-            (Some(what), None) => format!("quarantined, {what}"),
-            (Some(what), Some(fault)) => format!("quarantined, {what}: {fault}"),
-        },
-        calls: step.calls,
-        faults: step.faults,
-        seconds: step.busy.as_secs_f64(),
+fn running_tenant(tenant: &TenantParts, now: i64, reloads: &Reloads) -> TenantStatus {
+    let LaneStatus { state, steps, cpu, .. } = tenant.lane.status();
+    let step = |step: crate::tenant::StepStatus| {
+        let configured = reloads.configured(&tenant.id, &step.name);
+        step_status(step, configured.as_deref())
     };
     TenantStatus {
         lane: match state {
             LaneState::Running => "running".to_owned(),
-            LaneState::Held { step } => format!("held by step {step}"),
+            LaneState::Held { step, reason } if step.is_empty() => format!("held: {reason}"),
+            LaneState::Held { step, .. } => format!("held by step {step}"),
             LaneState::Stopped { reason } => format!("stopped: {reason}"),
+        },
+        cpu: CpuStatus {
+            seconds: cpu.cpu.as_secs_f64(),
+            share: cpu.share,
+            waited_seconds: cpu.waited.as_secs_f64(),
+            throttled_seconds: cpu.throttled.as_secs_f64(),
         },
         quota_bytes: tenant.quota,
         steps: steps.into_iter().map(step).collect(),
         ..tenant_status(tenant.id.to_string(), &tenant.store.status(), now)
+    }
+}
+
+fn step_status(step: crate::tenant::StepStatus, configured: Option<&str>) -> StepStatus {
+    StepStatus {
+        state: match (step.quarantine, &step.last_fault) {
+            (None, _) => "running".to_owned(),
+            (Some(what), None) => format!("quarantined, {what}"),
+            (Some(what), Some(fault)) => format!("quarantined, {what}: {fault}"),
+        },
+        as_configured: configured == Some(&step.digest),
+        name: step.name,
+        digest: step.digest,
+        version: step.plugin,
+        previous: step.previous.map(|(digest, version)| VersionStatus { digest, version }),
+        calls: step.calls,
+        faults: step.faults,
+        seconds: step.busy.as_secs_f64(),
+        quarantine: step.quarantine.map(|what| QuarantineStatus {
+            what: what.to_owned(),
+            why: step.last_fault.unwrap_or_default(),
+            ..QuarantineStatus::default()
+        }),
+        shadow: step.shadow.map(|shadow| ShadowStatus {
+            plugin: shadow.plugin,
+            digest: shadow.digest,
+            state: shadow.state,
+            batches: shadow.batches,
+            rows: shadow.rows,
+            rows_differing: shadow.differing,
+            examples: shadow.examples,
+            faults: shadow.faults,
+            last_fault: shadow.last_fault,
+            seconds: shadow.time.as_secs_f64(),
+            step_seconds: shadow.step_time.as_secs_f64(),
+            memory_bytes: shadow.memory.1,
+            step_memory_bytes: shadow.memory.0,
+            budget_held_s: shadow.budget_held.map(|(held, _)| held.as_secs_f64()),
+            budget_needs_s: shadow.budget_held.map(|(_, needs)| needs.as_secs_f64()),
+        }),
     }
 }
 
@@ -212,6 +256,10 @@ fn tenant_status(name: String, status: &store::Status, now: i64) -> TenantStatus
         duplicates: totals.counts.duplicates,
         dead_letters: totals.counts.dead,
         dead_letters_kept: totals.dead_letters,
+        dead_letters_bytes: totals.dead_bytes,
+        dead_letters_evicted: totals.dead_evicted,
+        dead_letters_replayed: totals.dead_replayed,
+        dead_letters_dropped: totals.dead_dropped,
         emitted_rows: totals.emitted,
         landed_rows: totals.landed,
         lost_rows: totals.lost,
