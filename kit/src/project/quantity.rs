@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Bytes of a text such as `"64 KiB"`.
-pub(super) fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let units = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
     let wrong =
         || format!("{text:?} is no size: write a whole number and B, KiB, MiB or GiB, e.g. \"64 KiB\"");
@@ -13,7 +13,7 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
 }
 
 /// The duration of a text such as `"50 ms"`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration: write a whole number and ms, s or min, e.g. \"50 ms\"");
     let (number, unit) = split(text);
     let factor = match unit {
