@@ -12,11 +12,12 @@ wasmtime::component::bindgen!({
     inline: r#"
         package sluice:host@1.0.0;
         world plugin {
-            include sluice:plugin/processor@1.0.0;
+            include sluice:plugin/stateful-processor@1.0.0;
             include sluice:plugin/decoder@1.0.0;
         }
     "#,
     world: "sluice:host/plugin@1.0.0",
+    imports: { default: trappable },
     exports: { default: async },
     ownership: Borrowing { duplicate_if_necessary: true },
 });

@@ -9,6 +9,9 @@ use crate::bindings::sluice::plugin::types;
 use crate::call::{Messages, Origin, Rejected, Routed};
 use crate::fault::FaultKind;
 use crate::host::cut;
+use crate::inherit;
+use crate::instance::Input;
+use crate::limits::Limits;
 
 /// Most frames, and most rejections, that a call may return.
 const MAX_FRAMES: usize = 4_096;
@@ -141,28 +144,33 @@ fn lend_columns<'a>(frame: &'a Frame, packed: &'a Dictionaries) -> Vec<types::Co
     frame.columns.iter().zip(&packed.columns).map(lend).collect()
 }
 
-/// Takes a call's output and checks all of it. `inputs` are the rows of each input frame.
+/// Takes a call's output, fills in what it leaves out, and checks all of it.
 pub(crate) fn take_output(
     output: types::Output,
-    inputs: &[usize],
-    max_rows: usize,
+    input: &Input<'_>,
+    limits: &Limits,
 ) -> Result<(Vec<Routed>, Vec<Rejected>), Violation> {
+    let inputs = input.rows();
+    let inputs = inputs.as_slice();
     for (what, count) in [("frames", output.frames.len()), ("rejections", output.rejected.len())] {
         if count > MAX_FRAMES {
             return Err((FaultKind::Output, format!("{count} {what}, at most {MAX_FRAMES} are allowed")));
         }
     }
     let mut rows = 0;
-    let mut entries = MAX_ENTRIES;
+    let mut left = Left { entries: MAX_ENTRIES, bytes: limits.output_bytes };
     let mut frames = Vec::with_capacity(output.frames.len());
     for (index, routed) in output.frames.into_iter().enumerate() {
-        rows += routed.frame.time.len();
-        if rows > max_rows {
-            return Err((FaultKind::Output, format!("more than {max_rows} rows (limits.output_rows)")));
+        rows += routed.frame.device.len().max(routed.frame.time.len());
+        if rows > limits.output_rows {
+            return Err((
+                FaultKind::Output,
+                format!("more than {} rows (limits.output_rows)", limits.output_rows),
+            ));
         }
-        if !routed.frame.time.is_empty() {
-            let at = |what: String| (FaultKind::InvalidOutput, format!("output frame {index}: {what}"));
-            frames.push(take_routed(routed, inputs, &mut entries).map_err(at)?);
+        if !routed.frame.device.is_empty() || !routed.frame.time.is_empty() {
+            let at = |(kind, what)| (kind, format!("output frame {index}: {what}"));
+            frames.push(take_routed(routed, inputs, input, &mut left).map_err(at)?);
         }
     }
     let rejected = output.rejected.into_iter().map(|rejected| {
@@ -172,11 +180,30 @@ pub(crate) fn take_output(
     Ok((frames, rejected.collect::<Result<_, _>>()?))
 }
 
-fn take_routed(routed: types::Routed, inputs: &[usize], entries: &mut usize) -> Result<Routed, String> {
-    let route = RouteName::new(&routed.route).map_err(|error| error.to_string())?;
-    let frame = take_frame(routed.frame, entries)?;
-    frame.check().map_err(|error| error.to_string())?;
-    let origin = routed.origin.map(|origin| take_origin(origin, frame.rows(), inputs)).transpose()?;
+/// What a call may still hand over.
+struct Left {
+    /// Entries of dictionaries.
+    entries: usize,
+    /// Bytes that are filled in.
+    bytes: usize,
+}
+
+fn take_routed(
+    routed: types::Routed,
+    inputs: &[usize],
+    input: &Input<'_>,
+    left: &mut Left,
+) -> Result<Routed, Violation> {
+    let invalid = |what: String| (FaultKind::InvalidOutput, what);
+    let route = RouteName::new(&routed.route).map_err(|error| invalid(error.to_string()))?;
+    let mut frame = take_frame(routed.frame, &mut left.entries).map_err(invalid)?;
+    let rows = frame.device.len();
+    let origin =
+        routed.origin.map(|origin| take_origin(origin, rows, inputs)).transpose().map_err(invalid)?;
+    if let Some(origin) = &origin {
+        inherit::fill(&mut frame, origin, input, &mut left.bytes)?;
+    }
+    frame.check().map_err(|error| invalid(error.to_string()))?;
     Ok(Routed { route, frame, origin })
 }
 

@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::engine::Digest;
+use crate::plugin::Digest;
 
 /// Most entries kept.
 pub(crate) const MAX_ENTRIES: usize = 256;

@@ -3,7 +3,6 @@
 //!
 //! Memory: a slot is address space until it is used; an idle engine costs about 2 MiB.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,11 +10,15 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
-use crate::bindings::exports::sluice::plugin::{decoding, processing};
+use crate::bindings::exports::sluice::plugin::{decoding, migration, processing};
 use crate::cache::Cache;
 use crate::host::HostState;
-use crate::inspect::{Finding, VERSION, inspect};
+use crate::inspect::inspect;
+use crate::inspection::read;
 use crate::limits::TABLE_ELEMENTS;
+use crate::load::{LoadError, refusal};
+use crate::plugin::{Digest, Exports, Kind, Loaded, Plugin};
+use crate::signature::{Trust, Verdict, verify};
 use crate::ticker::{Running, Ticker};
 
 /// What the engine may use up.
@@ -75,161 +78,6 @@ pub enum EngineError {
     Ticker(#[from] std::io::Error),
 }
 
-/// Which world a plugin implements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Frames in, frames out.
-    Processor,
-    /// Messages in, frames out.
-    Decoder,
-}
-
-/// SHA-256 of a plugin file.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Digest(pub [u8; 32]);
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::cache::hex(&self.0))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// A plugin, compiled and ready to be instantiated; clones share it.
-#[derive(Clone)]
-pub struct Plugin {
-    pub(crate) shared: Arc<Loaded>,
-}
-
-pub(crate) struct Loaded {
-    pub(crate) digest: Digest,
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) world: World,
-}
-
-/// The component with its imports resolved, and where its exports are.
-pub(crate) enum World {
-    Processor(wasmtime::component::InstancePre<HostState>, processing::GuestIndices),
-    Decoder(wasmtime::component::InstancePre<HostState>, decoding::GuestIndices),
-}
-
-impl Plugin {
-    /// SHA-256 of its file.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        self.shared.digest
-    }
-
-    /// Its name: as its author wrote it into the file, else the file's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.shared.name
-    }
-
-    /// Its version, as its author wrote it into the file; empty if there is none.
-    #[must_use]
-    pub fn version(&self) -> &str {
-        &self.shared.version
-    }
-
-    /// The interface it was built for.
-    #[must_use]
-    pub fn interface(&self) -> &'static str {
-        VERSION
-    }
-
-    /// Which world it implements.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        match self.shared.world {
-            World::Processor(..) => Kind::Processor,
-            World::Decoder(..) => Kind::Decoder,
-        }
-    }
-}
-
-impl fmt::Debug for Plugin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Plugin({} {}, {:?}, {})", self.name(), self.version(), self.kind(), self.digest())
-    }
-}
-
-/// Why a file is refused as a plugin.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// It cannot be read.
-    #[error("cannot read the plugin {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is larger than the engine allows.
-    #[error("the plugin {path} has {bytes} bytes, at most {limit} are allowed")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Its size.
-        bytes: u64,
-        /// The limit.
-        limit: u64,
-    },
-    /// It is not a WebAssembly component.
-    #[error("{path} is {what}, not a WebAssembly component{advice}")]
-    NotComponent {
-        /// The file.
-        path: PathBuf,
-        /// What it is instead.
-        what: &'static str,
-        /// What to do about it; begins with ": ", or is empty.
-        advice: &'static str,
-    },
-    /// It was built for another version of the plugin interface.
-    #[error("{path} was built for {found}, this gateway speaks sluice:plugin@{VERSION}")]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// The import or export that says so.
-        found: String,
-    },
-    /// It exports neither of the interfaces of a plugin.
-    #[error(
-        "{path} is a component but no plugin: it exports {exports}, \
-         and neither sluice:plugin/processing@{VERSION} nor sluice:plugin/decoding@{VERSION}"
-    )]
-    NoInterface {
-        /// The file.
-        path: PathBuf,
-        /// What it exports, for a person.
-        exports: String,
-    },
-    /// It imports something that the host does not offer.
-    #[error("{path} imports {import}, which no plugin may: {advice}")]
-    Import {
-        /// The file.
-        path: PathBuf,
-        /// The import.
-        import: String,
-        /// The build flag that removes it, or what is allowed.
-        advice: &'static str,
-    },
-    /// It is damaged or uses a feature of WebAssembly that is not supported.
-    #[error("{path} cannot be compiled: {cause}")]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What wasmtime says.
-        cause: String,
-    },
-}
-
 impl Engine {
     /// Starts the engine.
     ///
@@ -248,13 +96,24 @@ impl Engine {
         Ok(Engine { shared: Arc::new(Shared { ticker, wasmtime, linker, cache, config }) })
     }
 
-    /// Loads a plugin: reads it, looks at what it says about itself, then compiles it or takes it from the cache.
+    /// Loads a plugin, signed or not: reads it, looks at what it says about itself, then compiles it or takes it from the
+    /// cache.
     ///
     /// # Errors
     /// [`LoadError`] names the file, what is wrong with it and, where there is one, the way out.
     pub fn load(&self, path: &Path) -> Result<Plugin, LoadError> {
-        let bytes = self.read(path)?;
+        self.load_trusted(path, &Trust::default())
+    }
+
+    /// As [`Engine::load`], and looks at its signature: one that does not match is always refused, one that is missing or
+    /// of somebody else only where a signature is required.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn load_trusted(&self, path: &Path, trust: &Trust) -> Result<Plugin, LoadError> {
+        let bytes = read(path, self.shared.config.max_plugin_bytes)?;
         let inspected = inspect(&bytes).map_err(|finding| refusal(path, finding))?;
+        let signed_by = check_signature(path, &bytes, trust)?;
         let digest = Digest(Sha256::digest(&bytes).into());
         let invalid = |error: wasmtime::Error| LoadError::Invalid {
             path: path.to_owned(),
@@ -262,25 +121,23 @@ impl Engine {
         };
         let component = self.component(digest, &bytes).map_err(invalid)?;
         let pre = self.shared.linker.instantiate_pre(&component).map_err(invalid)?;
-        let world = match inspected.kind {
-            Kind::Processor => {
-                let indices = processing::GuestIndices::new(&pre).map_err(invalid)?;
-                World::Processor(pre, indices)
-            }
-            Kind::Decoder => {
-                let indices = decoding::GuestIndices::new(&pre).map_err(invalid)?;
-                World::Decoder(pre, indices)
-            }
+        let exports = match inspected.kind {
+            Kind::Processor => Exports::Processor(processing::GuestIndices::new(&pre).map_err(invalid)?),
+            Kind::Decoder => Exports::Decoder(decoding::GuestIndices::new(&pre).map_err(invalid)?),
         };
-        let (name, version) = inspected.label.unwrap_or_else(|| (file_name(path), String::new()));
-        Ok(Plugin { shared: Arc::new(Loaded { digest, name, version, world }) })
+        let migration = inspected.migrates.then(|| migration::GuestIndices::new(&pre));
+        let migration = migration.transpose().map_err(invalid)?;
+        let mut manifest = inspected.manifest;
+        manifest.name = manifest.name.or_else(|| Some(file_name(path)));
+        Ok(Plugin { shared: Arc::new(Loaded { digest, manifest, signed_by, pre, exports, migration }) })
     }
 
     /// Whether a plugin's machine code is in the cache, so that [`load`](Self::load) need not compile it. False if the file
     /// cannot be read.
     #[must_use]
     pub fn is_compiled(&self, path: &Path) -> bool {
-        let digest = self.read(path).map(|bytes| Digest(Sha256::digest(bytes).into()));
+        let digest =
+            read(path, self.shared.config.max_plugin_bytes).map(|bytes| Digest(Sha256::digest(bytes).into()));
         digest.is_ok_and(|digest| self.shared.cache.has(digest))
     }
 
@@ -295,16 +152,6 @@ impl Engine {
 
     pub(crate) fn max_memory(&self) -> usize {
         self.shared.config.max_memory
-    }
-
-    fn read(&self, path: &Path) -> Result<Vec<u8>, LoadError> {
-        let limit = self.shared.config.max_plugin_bytes;
-        let read = |source| LoadError::Read { path: path.to_owned(), source };
-        let bytes = std::fs::metadata(path).map_err(read)?.len();
-        if bytes > limit {
-            return Err(LoadError::TooLarge { path: path.to_owned(), bytes, limit });
-        }
-        std::fs::read(path).map_err(read)
     }
 
     fn component(&self, digest: Digest, bytes: &[u8]) -> wasmtime::Result<Component> {
@@ -359,31 +206,15 @@ fn settings(config: &EngineConfig) -> wasmtime::Config {
     settings
 }
 
-fn refusal(path: &Path, finding: Finding) -> LoadError {
-    let path = path.to_owned();
-    match finding {
-        Finding::NotWasm => LoadError::NotComponent { path, what: "no WebAssembly", advice: "" },
-        Finding::Module => LoadError::NotComponent {
-            path,
-            what: "a core module",
-            advice: ": link with wasm-component-ld, or run `wasm-tools component new` on it",
-        },
-        Finding::Damaged(cause) => LoadError::Invalid { path, cause },
-        Finding::Version { found } => LoadError::Version { path, found },
-        Finding::NoExport { exports } if exports.is_empty() => {
-            LoadError::NoInterface { path, exports: "no interface".into() }
-        }
-        Finding::NoExport { exports } => LoadError::NoInterface { path, exports: exports.join(", ") },
-        Finding::Import { import } => {
-            let advice = if import.starts_with("wasi:") {
-                "plugins have no WASI. Build without it: Rust with --target wasm32-unknown-unknown, \
-                 Python with componentize-py --stub-wasi, JavaScript with jco componentize --backend-qjs-stub-wasi, \
-                 C with -mexec-model=reactor and no use of files or clocks"
-            } else {
-                "it may import the interfaces types, log, metrics, state, clock and link of sluice:plugin alone"
-            };
-            LoadError::Import { path, import, advice }
-        }
+/// Who signed it, if that is known.
+fn check_signature(path: &Path, bytes: &[u8], trust: &Trust) -> Result<Option<String>, LoadError> {
+    let path = || path.to_owned();
+    match verify(bytes, &trust.ring) {
+        Verdict::Signed { by } => Ok(Some(by)),
+        Verdict::Wrong => Err(LoadError::BadSignature { path: path() }),
+        Verdict::Unsigned if trust.required => Err(LoadError::Unsigned { path: path() }),
+        Verdict::UnknownKey { key } if trust.required => Err(LoadError::UntrustedKey { path: path(), key }),
+        Verdict::Unsigned | Verdict::UnknownKey { .. } => Ok(None),
     }
 }
 

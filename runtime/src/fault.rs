@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::call::LogLine;
-use crate::engine::Digest;
+use crate::plugin::{Digest, Kind};
 
 /// In which way a plugin failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,6 +24,8 @@ pub enum FaultKind {
     InvalidOutput,
     /// Its state passed its limit, and it gave up.
     StateQuota,
+    /// It called something of the host that it may not.
+    Authority,
     /// It said itself that the call failed.
     Guest,
 }
@@ -39,6 +41,7 @@ impl fmt::Display for FaultKind {
             FaultKind::Output => "returned too much",
             FaultKind::InvalidOutput => "returned something invalid",
             FaultKind::StateQuota => "filled its state",
+            FaultKind::Authority => "overstepped its authority",
             FaultKind::Guest => "failed",
         })
     }
@@ -85,9 +88,9 @@ pub enum ConfigureFault {
         /// The plugin's name and version.
         plugin: String,
         /// What it is.
-        is: &'static str,
+        is: Kind,
         /// What it should be.
-        wanted: &'static str,
+        wanted: Kind,
     },
     /// A limit cannot be granted.
     #[error("step {step}: limits.memory is {asked} bytes, the gateway allows {allowed}")]
@@ -108,6 +111,18 @@ pub enum ConfigureFault {
         bytes: usize,
         /// The limit.
         limit: usize,
+    },
+    /// The plugin cannot take over the state that another version of it kept.
+    #[error("step {step} ({plugin}): it cannot take over the state of version {from:?}: {reason}")]
+    Migration {
+        /// The step's name.
+        step: String,
+        /// The plugin's name and version.
+        plugin: String,
+        /// The version that wrote the state.
+        from: String,
+        /// What the plugin says.
+        reason: String,
     },
     /// The plugin failed while it was configured.
     #[error(transparent)]

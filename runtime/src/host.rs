@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::bindings::sluice::plugin::{clock, link, log, metrics, state, types};
 use crate::call::{CallContext, Level, LogLine, MAX_TEXT_BYTES, Metric, MetricValue, Uplink};
+use crate::imports::{Import, Imports};
 use crate::limits::{Limits, MemoryGuard};
 use crate::slices::Budget;
 use crate::state::{Refused, State};
@@ -14,10 +15,48 @@ const MAX_METRICS: usize = 64;
 /// Longest name of a metric.
 const MAX_METRIC_NAME: usize = 64;
 
+/// What a step may call: what its plugin asks for and the operator grants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Authority {
+    pub(crate) asked: Imports,
+    pub(crate) granted: Imports,
+}
+
+/// A call that the step may not make.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Denied {
+    #[error(
+        "called {call}, which grant.imports does not allow: add {import:?} to it if the plugin may{said}"
+    )]
+    NotGranted { call: &'static str, import: &'static str, said: String },
+    #[error(
+        "called {call}, which its manifest does not ask for: {import:?} is missing in asks.imports{said}"
+    )]
+    NotAsked { call: &'static str, import: &'static str, said: String },
+}
+
+impl Authority {
+    /// `said` is what a denied log line would have said: a panic's text, for example.
+    fn check(self, import: Import, call: &'static str, said: Option<&str>) -> wasmtime::Result<()> {
+        if self.asked.and(self.granted).contains(import) {
+            return Ok(());
+        }
+        let said = said.map_or_else(String::new, |said| format!(" (it would have logged: {said})"));
+        let (asked, import) = (self.asked.contains(import), import.name());
+        Err(if asked {
+            Denied::NotGranted { call, import, said }
+        } else {
+            Denied::NotAsked { call, import, said }
+        }
+        .into())
+    }
+}
+
 /// What belongs to a step and outlives its instances.
 #[derive(Debug)]
 pub(crate) struct HostState {
     pub(crate) limits: Limits,
+    authority: Authority,
     pub(crate) memory: MemoryGuard,
     pub(crate) time: Budget,
     pub(crate) state: State,
@@ -29,9 +68,10 @@ pub(crate) struct HostState {
 }
 
 impl HostState {
-    pub(crate) fn new(limits: Limits, state: State) -> Self {
+    pub(crate) fn new(limits: Limits, authority: Authority, state: State) -> Self {
         HostState {
             limits,
+            authority,
             memory: MemoryGuard::new(limits.memory),
             time: Budget::new(limits.time),
             state,
@@ -83,10 +123,11 @@ pub(crate) fn cut(mut text: String) -> String {
 impl types::Host for HostState {}
 
 impl log::Host for HostState {
-    fn write(&mut self, level: log::Level, message: String) {
+    fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        self.authority.check(Import::Log, "log.write", Some(&message))?;
         if self.logs.len() >= self.limits.log_lines {
             self.logs_dropped = self.logs_dropped.saturating_add(1);
-            return;
+            return Ok(());
         }
         let level = match level {
             log::Level::Debug => Level::Debug,
@@ -95,59 +136,71 @@ impl log::Host for HostState {
             log::Level::Error => Level::Error,
         };
         self.logs.push(LogLine { level, message: cut(message) });
+        Ok(())
     }
 }
 
 impl metrics::Host for HostState {
-    fn count(&mut self, name: String, by: u64) {
+    fn count(&mut self, name: String, by: u64) -> wasmtime::Result<()> {
+        self.authority.check(Import::Metrics, "metrics.count", None)?;
         if let Some(value) = self.metric(name) {
             let before = if let Some(MetricValue::Count(before)) = *value { before } else { 0 };
             *value = Some(MetricValue::Count(before.saturating_add(by)));
         }
+        Ok(())
     }
 
-    fn gauge(&mut self, name: String, gauge: f64) {
+    fn gauge(&mut self, name: String, gauge: f64) -> wasmtime::Result<()> {
+        self.authority.check(Import::Metrics, "metrics.gauge", None)?;
         if let (true, Some(value)) = (gauge.is_finite(), self.metric(name)) {
             *value = Some(MetricValue::Gauge(gauge));
         }
+        Ok(())
     }
 }
 
 impl state::Host for HostState {
-    fn get(&mut self, key: String) -> Option<Vec<u8>> {
-        self.state.get(&key).cloned()
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        self.authority.check(Import::State, "state.get", None)?;
+        Ok(self.state.get(&key).cloned())
     }
 
-    fn set(&mut self, key: String, value: Vec<u8>) -> Result<(), state::Refusal> {
-        self.state.set(key, value).map_err(|refused| match refused {
+    fn set(&mut self, key: String, value: Vec<u8>) -> wasmtime::Result<Result<(), state::Refusal>> {
+        self.authority.check(Import::State, "state.set", None)?;
+        Ok(self.state.set(key, value).map_err(|refused| match refused {
             Refused::Quota => state::Refusal::Quota(self.state.limit() as u64),
             Refused::Key => state::Refusal::Key,
-        })
+        }))
     }
 
-    fn delete(&mut self, key: String) {
+    fn delete(&mut self, key: String) -> wasmtime::Result<()> {
+        self.authority.check(Import::State, "state.delete", None)?;
         self.state.delete(key);
+        Ok(())
     }
 
-    fn keys(&mut self, prefix: String) -> Vec<String> {
-        self.state.keys(&prefix)
+    fn keys(&mut self, prefix: String) -> wasmtime::Result<Vec<String>> {
+        self.authority.check(Import::State, "state.keys", None)?;
+        Ok(self.state.keys(&prefix))
     }
 }
 
 impl clock::Host for HostState {
-    fn now(&mut self) -> i64 {
-        self.context.now
+    fn now(&mut self) -> wasmtime::Result<i64> {
+        self.authority.check(Import::Clock, "clock.now", None)?;
+        Ok(self.context.now)
     }
 }
 
 impl link::Host for HostState {
-    fn get(&mut self) -> link::Status {
+    fn get(&mut self) -> wasmtime::Result<link::Status> {
+        self.authority.check(Import::Link, "link.get", None)?;
         let crate::call::Link { backlog_bytes, disk_left_bytes, uplink } = self.context.link;
         let uplink = match uplink {
             Uplink::Up => link::Uplink::Up,
             Uplink::Down => link::Uplink::Down,
             Uplink::Parked => link::Uplink::Parked,
         };
-        link::Status { backlog_bytes, disk_left_bytes, uplink }
+        Ok(link::Status { backlog_bytes, disk_left_bytes, uplink })
     }
 }

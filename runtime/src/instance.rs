@@ -14,11 +14,12 @@ use crate::bindings::exports::sluice::plugin::{decoding, processing};
 use crate::bindings::sluice::plugin::types;
 use crate::boundary::{LentFrames, LentMessages, take_output};
 use crate::call::{CallContext, Level, Messages, Processed};
-use crate::engine::{Engine, Kind, Plugin, World};
+use crate::engine::Engine;
 use crate::fault::{ConfigureFault, FaultKind, StepFault};
-use crate::host::{HostState, cut};
+use crate::host::{Authority, Denied, HostState, cut};
+use crate::plugin::{Exports, Kind, Plugin};
 use crate::slices::SLICE;
-use crate::state::State;
+use crate::state::{State, StateChange};
 use crate::step::StepConfig;
 use wire::frame::Frame;
 
@@ -57,11 +58,16 @@ pub(crate) struct Supervised {
     live: Option<Live>,
     idle: Option<HostState>,
     tick_every: Option<Duration>,
+    authority: Authority,
+    /// The version whose state is to be taken over, until it is.
+    migrate_from: Option<String>,
+    migrated: Vec<StateChange>,
 }
 
 /// What went wrong, before it is put into words.
 enum Failure {
     Refused(String),
+    Migration { from: String, reason: String },
     Guest(types::Fault),
     Wasm(wasmtime::Error),
     NoInstance(wasmtime::Error),
@@ -74,11 +80,15 @@ impl Supervised {
         engine: &Engine,
         plugin: &Plugin,
         wanted: Kind,
-        config: StepConfig,
+        mut config: StepConfig,
         entries: Vec<(String, Vec<u8>)>,
         context: &CallContext,
     ) -> Result<Self, ConfigureFault> {
         check_kind(plugin, wanted, &config.name)?;
+        let asks = &plugin.manifest().asks;
+        let authority = Authority { asked: asks.imports(), granted: config.imports };
+        config.limits = asks.limits(config.limits);
+        config.imports = authority.asked.and(authority.granted);
         let step = || config.name.clone();
         let (asked, allowed) = (config.limits.memory, engine.max_memory());
         if asked > allowed {
@@ -89,7 +99,8 @@ impl Supervised {
         if bytes > limit {
             return Err(ConfigureFault::State { step: step(), bytes, limit });
         }
-        let host = HostState::new(config.limits, state);
+        let host = HostState::new(config.limits, authority, state);
+        let other = config.state_version.clone().filter(|version| version != plugin.version());
         let mut supervised = Supervised {
             engine: engine.clone(),
             plugin: plugin.clone(),
@@ -97,12 +108,21 @@ impl Supervised {
             live: None,
             idle: Some(host),
             tick_every: None,
+            authority,
+            migrate_from: other.filter(|_| plugin.migrates()),
+            migrated: Vec::new(),
         };
         match supervised.revive(context).await {
             Ok(_) => Ok(supervised),
             Err(Failure::Refused(reason)) => Err(ConfigureFault::Refused {
                 step: supervised.config.name.clone(),
-                plugin: supervised.label(),
+                plugin: plugin.label(),
+                reason: cut(reason),
+            }),
+            Err(Failure::Migration { from, reason }) => Err(ConfigureFault::Migration {
+                step: supervised.config.name.clone(),
+                plugin: plugin.label(),
+                from,
                 reason: cut(reason),
             }),
             Err(failure) => Err(supervised.fault(failure).into()),
@@ -140,7 +160,7 @@ impl Supervised {
         };
         let output = output.map_err(Failure::Wasm)?.map_err(Failure::Guest)?;
         let host = live.store.data_mut();
-        let (frames, rejected) = take_output(output, &input.rows(), host.limits.output_rows)
+        let (frames, rejected) = take_output(output, &input, &host.limits)
             .map_err(|(kind, what)| Failure::Violation(kind, what))?;
         live.in_call = false;
         Ok(Processed {
@@ -171,8 +191,16 @@ impl Supervised {
         kept.into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
+    pub(crate) fn take_migration(&mut self) -> Vec<StateChange> {
+        std::mem::take(&mut self.migrated)
+    }
+
     pub(crate) fn state_bytes(&self) -> usize {
         self.host().map_or(0, |host| host.state.bytes())
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.live.as_ref().map_or(0, |live| live.store.data().memory.used())
     }
 
     fn host(&self) -> Option<&HostState> {
@@ -184,6 +212,7 @@ impl Supervised {
         let engine = self.engine.clone();
         let mut host = self.retire();
         host.abandon();
+        host.memory.released();
         host.begin(context);
         let mut store = Store::new(engine.wasmtime(), host);
         store.limiter(|host| &mut host.memory);
@@ -192,13 +221,17 @@ impl Supervised {
         store.set_epoch_deadline(SLICE);
         let live = self.live.insert(Live { store, guest: Guest::Unborn, in_call: true });
         let setup = {
-            let mut birth = pin!(instantiate(&self.plugin, &self.config.config_json, live));
+            let from = self.migrate_from.as_deref();
+            let mut birth = pin!(instantiate(&self.plugin, &self.config.config_json, from, live));
             poll_fn(|cx| {
                 let _running = engine.guest_runs();
                 birth.as_mut().poll(cx)
             })
             .await?
         };
+        if self.migrate_from.take().is_some() {
+            self.migrated = live.store.data_mut().state.take_changes();
+        }
         let every = Duration::from_millis(setup.tick_ms.into());
         self.tick_every = (setup.tick_ms > 0).then(|| every.max(MIN_TICK));
         live.in_call = false;
@@ -209,7 +242,7 @@ impl Supervised {
     fn retire(&mut self) -> HostState {
         let of_live = self.live.take().map(|live| live.store.into_data());
         of_live.or_else(|| self.idle.take()).unwrap_or_else(|| {
-            HostState::new(self.config.limits, State::new(self.config.limits.state_bytes, []))
+            HostState::new(self.config.limits, self.authority, State::new(self.config.limits.state_bytes, []))
         })
     }
 
@@ -219,6 +252,11 @@ impl Supervised {
         let described = match failure {
             Failure::Refused(reason) => (FaultKind::Configure, reason, Vec::new()),
             Failure::Violation(kind, what) => (kind, what, Vec::new()),
+            Failure::Migration { reason, .. } => (FaultKind::Configure, reason, Vec::new()),
+            Failure::NoInstance(error) if host.memory.refused => {
+                let limit = self.config.limits.memory;
+                (FaultKind::Memory, format!("of {limit} bytes (limits.memory): {error:#}"), Vec::new())
+            }
             Failure::NoInstance(error) if error.downcast_ref::<Trap>().is_none() => {
                 (FaultKind::Instance, format!("{error:#}"), Vec::new())
             }
@@ -243,7 +281,7 @@ impl Supervised {
         Box::new(StepFault {
             kind,
             step: self.config.name.clone(),
-            plugin: self.label(),
+            plugin: self.plugin.label(),
             digest: self.plugin.digest(),
             message: cut(message),
             backtrace,
@@ -253,6 +291,9 @@ impl Supervised {
 
     fn classify(&self, host: &HostState, error: &wasmtime::Error) -> (FaultKind, String) {
         let limits = self.config.limits;
+        if let Some(denied) = error.downcast_ref::<Denied>() {
+            return (FaultKind::Authority, denied.to_string());
+        }
         match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => (FaultKind::Timeout, format!("after {:?} (limits.time)", limits.time)),
             _ if host.memory.refused => {
@@ -268,23 +309,17 @@ impl Supervised {
                         format!("more than {} bytes at once (limits.output)", limits.output_bytes),
                     )
                 } else {
-                    (FaultKind::Trap, text)
+                    // No trap: what the guest handed over is not what the interface says, e.g. text that is not UTF-8.
+                    (FaultKind::InvalidOutput, text)
                 }
             }
-        }
-    }
-
-    fn label(&self) -> String {
-        match self.plugin.version() {
-            "" => self.plugin.name().to_owned(),
-            version => format!("{} {version}", self.plugin.name()),
         }
     }
 }
 
 impl Input<'_> {
     /// The rows of each input frame.
-    fn rows(&self) -> Vec<usize> {
+    pub(crate) fn rows(&self) -> Vec<usize> {
         match self {
             Input::Frames(frames) => frames.iter().map(Frame::rows).collect(),
             Input::Messages(messages) => vec![messages.arrived.len()],
@@ -313,18 +348,28 @@ async fn call_guest(
     }
 }
 
-async fn instantiate(plugin: &Plugin, config_json: &str, live: &mut Live) -> Result<types::Setup, Failure> {
+async fn instantiate(
+    plugin: &Plugin,
+    config_json: &str,
+    migrate_from: Option<&str>,
+    live: &mut Live,
+) -> Result<types::Setup, Failure> {
     let store = &mut live.store;
-    let configured = match &plugin.shared.world {
-        World::Processor(pre, exports) => {
-            let instance = pre.instantiate_async(&mut *store).await.map_err(Failure::NoInstance)?;
+    let loaded = &plugin.shared;
+    let instance = loaded.pre.instantiate_async(&mut *store).await.map_err(Failure::NoInstance)?;
+    if let (Some(from), Some(migration)) = (migrate_from, &loaded.migration) {
+        let guest = migration.load(&mut *store, &instance).map_err(Failure::NoInstance)?;
+        let migrated = guest.call_migrate(&mut *store, from).await.map_err(Failure::Wasm)?;
+        migrated.map_err(|reason| Failure::Migration { from: from.to_owned(), reason })?;
+    }
+    let configured = match &loaded.exports {
+        Exports::Processor(exports) => {
             let guest = exports.load(&mut *store, &instance).map_err(Failure::NoInstance)?;
             let configured = guest.call_configure(&mut *store, config_json).await;
             live.guest = Guest::Processor(guest);
             configured
         }
-        World::Decoder(pre, exports) => {
-            let instance = pre.instantiate_async(&mut *store).await.map_err(Failure::NoInstance)?;
+        Exports::Decoder(exports) => {
             let guest = exports.load(&mut *store, &instance).map_err(Failure::NoInstance)?;
             let configured = guest.call_configure(&mut *store, config_json).await;
             live.guest = Guest::Decoder(guest);
@@ -335,18 +380,14 @@ async fn instantiate(plugin: &Plugin, config_json: &str, live: &mut Live) -> Res
 }
 
 fn check_kind(plugin: &Plugin, wanted: Kind, step: &str) -> Result<(), ConfigureFault> {
-    let word = |kind| match kind {
-        Kind::Processor => "processor",
-        Kind::Decoder => "decoder",
-    };
     if plugin.kind() == wanted {
         return Ok(());
     }
     Err(ConfigureFault::Kind {
         step: step.to_owned(),
         plugin: plugin.name().to_owned(),
-        is: word(plugin.kind()),
-        wanted: word(wanted),
+        is: plugin.kind(),
+        wanted,
     })
 }
 

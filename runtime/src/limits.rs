@@ -39,27 +39,43 @@ impl Default for Limits {
 /// Most elements of a guest's function table; no real plugin comes near.
 pub(crate) const TABLE_ELEMENTS: usize = 20_000;
 
-/// Holds an instance to its memory limit and remembers that it hit it.
+/// Holds an instance to its memory limit, over all its memories together, and remembers that it hit it.
 #[derive(Debug)]
 pub(crate) struct MemoryGuard {
     limit: usize,
+    /// Bytes of all memories.
+    used: usize,
     pub(crate) refused: bool,
 }
 
 impl MemoryGuard {
     pub(crate) fn new(limit: usize) -> Self {
-        MemoryGuard { limit, refused: false }
+        MemoryGuard { limit, used: 0, refused: false }
+    }
+
+    /// Bytes of all memories.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// The instance is gone, and its memories with it.
+    pub(crate) fn released(&mut self) {
+        self.used = 0;
     }
 }
 
 impl ResourceLimiter for MemoryGuard {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let allowed = desired <= self.limit;
+        let used = self.used.saturating_sub(current).saturating_add(desired);
+        let allowed = used <= self.limit;
+        if allowed {
+            self.used = used;
+        }
         self.refused |= !allowed;
         Ok(allowed)
     }

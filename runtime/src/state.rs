@@ -1,12 +1,14 @@
 //! A step's kept state: key/value pairs in memory, with the changes of the running call on top.
 //!
-//! Invariants: keys and values together never pass the limit; a call's changes become part of the state by
+//! Invariants: keys and values together never pass the limit, nor their number [`MAX_KEYS`]; a call's changes become part of the state by
 //! [`State::take_changes`] alone, and vanish by [`State::roll_back`].
 
 use std::collections::BTreeMap;
 
 /// Longest key, in bytes.
 pub(crate) const MAX_KEY_BYTES: usize = 256;
+/// Most keys: an entry costs memory beyond its bytes, and [`State::keys`] hands out all of them in one go.
+pub(crate) const MAX_KEYS: usize = 65_536;
 
 /// A change to write to the kept state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +71,9 @@ impl State {
             return Err(Refused::Key);
         }
         let bytes = self.bytes - self.entry_bytes(&key) + key.len() + value.len();
-        if bytes > self.limit {
+        // Both parts of the state, though a key may be in both: a bound, not a count.
+        let keys = self.kept.len() + self.changes.len();
+        if bytes > self.limit || (keys >= MAX_KEYS && self.get(&key).is_none()) {
             self.over_quota = true;
             return Err(Refused::Quota);
         }

@@ -9,12 +9,14 @@ use std::time::Duration;
 use wire::frame::Frame;
 
 use crate::call::{CallContext, Messages, Processed};
-use crate::engine::{Engine, Kind, Plugin};
+use crate::engine::Engine;
 use crate::fault::{ConfigureFault, StepFault};
 use crate::imports::Imports;
 use crate::instance::{Input, Supervised};
 use crate::limits::Limits;
+use crate::plugin::{Kind, Plugin};
 use crate::slices::block_on;
+use crate::state::StateChange;
 
 /// How a plugin becomes a step.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -38,10 +40,11 @@ pub struct Step(Supervised);
 pub struct DecodeStep(Supervised);
 
 impl Step {
-    /// Makes and configures an instance. `state` is what was kept of this step, all of it.
+    /// Makes and configures an instance. `state` is what was kept of this step, all of it. If another version of the plugin
+    /// wrote it (`config.state_version`) and this one can, it takes the state over first: see [`Step::take_migration`].
     ///
     /// # Errors
-    /// [`ConfigureFault`] if the plugin refuses the configuration, is no processor, or fails.
+    /// [`ConfigureFault`] if the plugin refuses the configuration or the state, is no processor, or fails.
     pub async fn new_async(
         engine: &Engine,
         plugin: &Plugin,
@@ -115,10 +118,16 @@ impl Step {
         self.0.plugin()
     }
 
-    /// How it was configured.
+    /// How it was configured; limits and imports are the lower of what its plugin asks for and what was granted.
     #[must_use]
     pub fn config(&self) -> &StepConfig {
         self.0.config()
+    }
+
+    /// What taking over the state of another version changed in it, for the store: once, after the step was made. It is
+    /// part of the state already.
+    pub fn take_migration(&mut self) -> Vec<StateChange> {
+        self.0.take_migration()
     }
 
     /// A copy of its kept state, as of the last call that succeeded.
@@ -132,13 +141,19 @@ impl Step {
     pub fn state_bytes(&self) -> usize {
         self.0.state_bytes()
     }
+
+    /// Bytes of its instance's linear memory; 0 while there is no instance. It never shrinks.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.0.memory_bytes()
+    }
 }
 
 impl DecodeStep {
-    /// Makes and configures an instance. `state` is what was kept of this decoder, all of it.
+    /// Makes and configures an instance. `state` is what was kept of this decoder, all of it; else as [`Step::new_async`].
     ///
     /// # Errors
-    /// [`ConfigureFault`] if the plugin refuses the configuration, is no decoder, or fails.
+    /// [`ConfigureFault`] if the plugin refuses the configuration or the state, is no decoder, or fails.
     pub async fn new_async(
         engine: &Engine,
         plugin: &Plugin,
@@ -194,10 +209,16 @@ impl DecodeStep {
         self.0.plugin()
     }
 
-    /// How it was configured.
+    /// How it was configured; limits and imports are the lower of what its plugin asks for and what was granted.
     #[must_use]
     pub fn config(&self) -> &StepConfig {
         self.0.config()
+    }
+
+    /// What taking over the state of another version changed in it, for the store: once, after the step was made. It is
+    /// part of the state already.
+    pub fn take_migration(&mut self) -> Vec<StateChange> {
+        self.0.take_migration()
     }
 
     /// A copy of its kept state, as of the last call that succeeded.
@@ -210,6 +231,12 @@ impl DecodeStep {
     #[must_use]
     pub fn state_bytes(&self) -> usize {
         self.0.state_bytes()
+    }
+
+    /// Bytes of its instance's linear memory; 0 while there is no instance. It never shrinks.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.0.memory_bytes()
     }
 }
 

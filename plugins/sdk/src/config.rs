@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use crate::{ColumnError, Frame, Output};
 
 /// Parses the configuration.
-pub(crate) fn parse<C: DeserializeOwned>(json: &str) -> Result<C, String> {
+pub fn parse<C: DeserializeOwned>(json: &str) -> Result<C, String> {
     serde_json::from_str(json).map_err(|error| {
         // The place in the JSON means nothing to somebody who wrote TOML.
         let text = error.to_string();

@@ -36,6 +36,8 @@ mod errors;
 mod frame;
 mod frame_rows;
 pub mod host;
+#[doc(hidden)]
+pub mod manifest;
 mod output;
 mod processor;
 mod rows;
@@ -50,36 +52,27 @@ pub use frame_rows::Row;
 pub use output::{Output, TELEMETRY};
 pub use processor::Processor;
 pub use rows::Rows;
+pub use state::Migrate;
 
 #[doc(hidden)]
 pub mod glue {
-    pub use crate::bindings::{decoder, processor};
+    pub use crate::bindings::{decoder, migrating, processor};
     pub use crate::decoder::{configure_decoder, run_decode};
+    pub use crate::manifest;
     pub use crate::processor::{configure_processor, run_process, run_tick};
-
-    /// Copies a text into an array, for the section that names the plugin.
-    #[must_use]
-    pub const fn label<const N: usize>(text: &str) -> [u8; N] {
-        let bytes = text.as_bytes();
-        let mut label = [0; N];
-        let mut at = 0;
-        while at < N && at < bytes.len() {
-            #[expect(clippy::indexing_slicing, reason = "both indices are checked by the loop")]
-            {
-                label[at] = bytes[at];
-            }
-            at += 1;
-        }
-        label
-    }
+    pub use crate::state::run_migrate;
 }
 
 #[doc(hidden)]
 pub use wit_bindgen;
 
-/// Makes a component of a [`Processor`].
+/// Makes a component of a [`Processor`]; with `, migrating` after the type, of one that is [`Migrate`] too.
 #[macro_export]
 macro_rules! export {
+    ($plugin:ty, migrating) => {
+        $crate::export!($plugin);
+        $crate::export_migration!($plugin);
+    };
     ($plugin:ty) => {
         const _: () = {
             ::std::thread_local! {
@@ -112,14 +105,18 @@ macro_rules! export {
                 }
             }
     $crate::glue::processor::export!(Component with_types_in $crate::glue::processor);
-            $crate::label!();
+            $crate::manifest!();
         };
     };
 }
 
-/// Makes a component of a [`Decoder`].
+/// Makes a component of a [`Decoder`]; with `, migrating` after the type, of one that is [`Migrate`] too.
 #[macro_export]
 macro_rules! export_decoder {
+    ($plugin:ty, migrating) => {
+        $crate::export_decoder!($plugin);
+        $crate::export_migration!($plugin);
+    };
     ($plugin:ty) => {
         const _: () = {
             ::std::thread_local! {
@@ -146,19 +143,42 @@ macro_rules! export_decoder {
                 }
             }
     $crate::glue::decoder::export!(Component with_types_in $crate::glue::decoder);
-            $crate::label!();
+            $crate::manifest!();
         };
     };
 }
 
-/// Puts the plugin's name and version into the file, where the host reads them without running it.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! label {
+macro_rules! export_migration {
+    ($plugin:ty) => {
+        const _: () = {
+            struct Migration;
+            impl $crate::glue::migrating::exports::sluice::plugin::migration::Guest for Migration {
+                fn migrate(from: ::std::string::String) -> ::std::result::Result<(), ::std::string::String> {
+                    $crate::glue::run_migrate::<$plugin>(&from)
+                }
+            }
+            $crate::glue::migrating::export!(Migration with_types_in $crate::glue::migrating);
+        };
+    };
+}
+
+/// Puts the plugin's name, version and description into the file, where the host reads them without running it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! manifest {
     () => {
         #[used]
-        #[unsafe(link_section = "sluice-plugin")]
-        static LABEL: [u8; concat!(env!("CARGO_PKG_NAME"), "\0", env!("CARGO_PKG_VERSION")).len()] =
-            $crate::glue::label(concat!(env!("CARGO_PKG_NAME"), "\0", env!("CARGO_PKG_VERSION")));
+        #[unsafe(link_section = "sluice:manifest")]
+        static MANIFEST: [u8; $crate::glue::manifest::length([
+            env!("CARGO_PKG_NAME"),
+            env!("CARGO_PKG_VERSION"),
+            env!("CARGO_PKG_DESCRIPTION"),
+        ])] = $crate::glue::manifest::json([
+            env!("CARGO_PKG_NAME"),
+            env!("CARGO_PKG_VERSION"),
+            env!("CARGO_PKG_DESCRIPTION"),
+        ]);
     };
 }

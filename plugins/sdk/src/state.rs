@@ -5,7 +5,25 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::ConfigError;
 use crate::bindings::processor::sluice::plugin::state;
+
+/// For a plugin whose state changed its form between two versions: `sluice_plugin::export!(Type, migrating);`.
+pub trait Migrate {
+    /// Brings the kept state into this version's form, before `configure`. `from` is the version of the plugin that
+    /// wrote it; it may be newer than this one, after a rollback.
+    ///
+    /// # Errors
+    /// Why the state cannot be taken over: the version that runs goes on, with its state.
+    fn migrate(from: &str) -> Result<(), ConfigError>;
+}
+
+/// `migrate` of the component.
+#[doc(hidden)]
+pub fn run_migrate<P: Migrate>(from: &str) -> Result<(), String> {
+    crate::host::log_panics();
+    P::migrate(from).map_err(|error| error.0)
+}
 
 /// Why a value was not kept or not read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -46,6 +46,23 @@ impl Site {
         self.engine.load(&path(guest)).unwrap()
     }
 
+    /// Makes a step as the configuration says.
+    pub(crate) fn configured(
+        &self,
+        guest: &str,
+        config: StepConfig,
+        state: Vec<(String, Vec<u8>)>,
+    ) -> Result<Step, ConfigureFault> {
+        Step::new(&self.engine, &self.load(guest), config, state, &CallContext::default())
+    }
+
+    /// Writes a file beside the cache.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.cache.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
     pub(crate) fn step(&self, guest: &str, config: &str) -> Step {
         self.limited(guest, config, Limits::default())
     }

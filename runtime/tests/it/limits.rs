@@ -176,15 +176,44 @@ fn a_guest_that_lies_is_a_fault_that_names_the_lie() {
         ("origin length", "origin has 4 rows, the frame has 3"),
         ("rejected frame", "no input frame 4294967295"),
         ("rejected row", "no input row 3"),
+        ("not utf8", "utf-8"),
+        ("not utf8 name", "utf-8"),
+        ("beyond memory", "out of bounds"),
     ] {
-        let mut step = site.step("fixtures/lie", &format!("\"{lie}\""));
+        let mut step = site.step("fixtures/lie", &format!(r#"{{"lie": "{lie}"}}"#));
         let fault = step.process(&input, &NOW).unwrap_err();
         assert_eq!(fault.kind, FaultKind::InvalidOutput, "{lie}: {fault}");
         assert!(fault.message.contains(named), "{lie}: {fault}");
     }
-    let honest = site.step("fixtures/lie", "\"\"").process(&input, &NOW).unwrap();
+    let honest = site.step("fixtures/lie", "{}").process(&input, &NOW).unwrap();
     assert_eq!(honest.frames[0].frame, input[0], "every type of column comes back as it went");
     assert_eq!(honest.rejected[0].reason.len(), 1_024);
+}
+
+#[test]
+fn what_a_guest_leaves_out_is_taken_over_from_the_rows_it_came_from() {
+    let site = Site::shared();
+    let mut input = mixed(3);
+    input.time = vec![i64::MAX - 2, i64::MIN, 1_760_000_000_123_456_789];
+    for column in &mut input.columns {
+        column.status = vec![0, 1 << 31, 7];
+    }
+    let input = [input];
+    let processed = site.step("fixtures/lie", r#"{"lie": "left out"}"#).process(&input, &NOW).unwrap();
+    assert_eq!(processed.frames[0].frame, input[0], "bit for bit, with time and status");
+
+    // The result is small on the guest's side and would be huge on ours.
+    let limits = Limits { output_bytes: 3 << 20, ..Limits::default() };
+    let mut step = site.limited("fixtures/lie", r#"{"lie": "left out many times"}"#, limits);
+    let fault = step.process(&input, &NOW).unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Output, "{fault}");
+    assert!(fault.message.contains("limits.output"), "{fault}");
+
+    let fault = site
+        .step("fixtures/lie", r#"{"lie": "left out of another type"}"#)
+        .process(&input, &NOW)
+        .unwrap_err();
+    assert_eq!(fault.kind, FaultKind::InvalidOutput, "{fault}");
 }
 
 #[test]

@@ -8,12 +8,17 @@
     reason = "tests fail by panicking"
 )]
 
+mod absurd;
+mod authority;
 mod builtin;
 mod decoder;
 mod guests;
+mod hostile;
 mod interface;
 mod limits;
 mod loading;
+mod migration;
+mod signed;
 mod slices;
 mod threshold;
 mod window;
