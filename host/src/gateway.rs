@@ -208,9 +208,8 @@ impl Gateway {
             }
             Question::Step { tenant, step, order } => reloads.order(&tenant, step, order),
             Question::DropLetters { tenant, ids } => operator.drop_letters(tenants, &tenant, ids),
-            Question::ReplayLetters { .. } | Question::ResetState { .. } => {
-                Answer::refusal("not while it runs")
-            }
+            Question::ReplayLetters { tenant, ids } => operator.replay_letters(tenants, &tenant, ids),
+            Question::ResetState { tenant, step } => operator.reset_state(tenants, &tenant, step),
         };
         let answering = admin.serve(answer);
         tokio::pin!(answering);

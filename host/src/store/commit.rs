@@ -228,6 +228,30 @@ impl Commit {
 }
 
 impl DeadLetter {
+    /// Whether the lane can run it again from the step it failed in.
+    ///
+    /// # Errors
+    /// Why it cannot, and what can be done with it.
+    pub fn replays(&self) -> Result<(), &'static str> {
+        match self.kind {
+            // A decoder is given the message again.
+            _ if !self.frame.is_empty() || self.step.starts_with("decoder ") => Ok(()),
+            LetterKind::Undecodable => {
+                Err("it never became a row; mend the source's format, and the device sends it again")
+            }
+            LetterKind::Refused => Err("it is a batch the stamp refused for good; `export` writes it"),
+            LetterKind::Unrouted => Err(
+                "it belongs to no configured tenant; mend the configuration, and the device sends it again",
+            ),
+            LetterKind::Rejected | LetterKind::Fault | LetterKind::Unsendable => {
+                Err("its row was not kept, only what the device sent; `export` writes it")
+            }
+            LetterKind::Unknown => {
+                Err("an older version kept it, without its row; `export` writes what the device sent")
+            }
+        }
+    }
+
     /// Bytes it is counted with.
     #[must_use]
     pub fn weight(&self) -> usize {

@@ -131,7 +131,21 @@ impl Look {
         letters(&self.connection, filter, &bounds, PAGE_BYTES).map_err(schema::failed(&self.path))
     }
 
-    /// How many letters there are of this kind, and their bytes.
+    /// The numbers of all letters there are now, ascending.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the file cannot be read.
+    pub fn letter_ids(&self, filter: &LetterFilter) -> Result<Vec<i64>, OpenError> {
+        let sql = format!("SELECT id FROM dead_letters WHERE {} ORDER BY id", wanted(filter));
+        let bounds = Bounds { above: 0, most: 0, bytes: 0, down: false };
+        let ids = self.connection.prepare_cached(&sql).and_then(|mut query| {
+            bind(&mut query, filter, &bounds)?;
+            query.raw_query().mapped(|row| row.get(0)).collect()
+        });
+        ids.map_err(schema::failed(&self.path))
+    }
+
+    /// How many letters pass the filter, and their bytes.
     ///
     /// # Errors
     /// [`OpenError`] when the file cannot be read.
@@ -153,17 +167,7 @@ impl Look {
     /// # Errors
     /// [`OpenError`] when the file cannot be read.
     pub fn state_sums(&self) -> Result<Vec<StateSum>, OpenError> {
-        let sums = self
-            .connection
-            .prepare(
-                "SELECT step, COUNT(*), SUM(LENGTH(value) + LENGTH(CAST(key AS BLOB))) FROM state GROUP BY step ORDER BY step",
-            )
-            .and_then(|mut query| {
-                let sum = |row: &Row<'_>| {
-                    Ok(StateSum { step: row.get(0)?, keys: unsigned(row.get(1)?), bytes: unsigned(row.get(2)?) })
-                };
-                query.query_map([], sum)?.collect()
-            });
+        let sums = sums(&self.connection);
         sums.map_err(schema::failed(&self.path))
     }
 
@@ -252,6 +256,17 @@ fn letters(
         }
     }
     Ok(found)
+}
+
+/// What each step keeps, by step.
+pub(super) fn sums(connection: &Connection) -> rusqlite::Result<Vec<StateSum>> {
+    let mut query = connection.prepare_cached(
+        "SELECT step, COUNT(*), SUM(LENGTH(value) + LENGTH(CAST(key AS BLOB))) FROM state GROUP BY step ORDER BY step",
+    )?;
+    let sum = |row: &Row<'_>| {
+        Ok(StateSum { step: row.get(0)?, keys: unsigned(row.get(1)?), bytes: unsigned(row.get(2)?) })
+    };
+    query.query_map([], sum)?.collect()
 }
 
 /// Letters by their ids, ascending.

@@ -16,7 +16,9 @@
 //! commit is refused, all later ones are; a batch leaves the outbox only as landed, or with a loss receipt in the same
 //! transaction; a file that fails its check is renamed, never deleted; `rusqlite` is used in this folder only.
 
+mod apart;
 mod commit;
+mod committing;
 mod folder;
 pub mod gateway;
 mod group;
@@ -42,9 +44,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use wire::ids::{StreamId, TenantId};
 
+pub use apart::{ApartError, change_apart};
 pub use commit::{
     Commit, Counts, DeadLetter, LetterKind, NewBatch, Snapshot, StateChange, Version, VersionChange,
 };
+pub use committing::Committing;
 pub use folder::DataFolder;
 pub use look::{KeptLetter, LetterFilter, Look, StateSum, tenants};
 pub use opening::{OpenError, Opened, SetAside};
@@ -181,6 +185,12 @@ impl Store {
         }
     }
 
+    /// As [`Store::commit`], but a task waits instead of the thread. Dropped before its end, the commit is refused.
+    #[must_use]
+    pub fn commit_async(&self, commit: Commit) -> Committing<'_> {
+        Committing::new(&self.shared.queue, commit)
+    }
+
     /// Waits until everything handed over before has been committed or refused.
     pub fn settle(&self) {
         struct Tell(std::sync::mpsc::SyncSender<()>);
@@ -217,6 +227,16 @@ impl Store {
         }
         let connection = schema::connect_reader(&self.path)?;
         look::by_ids(&connection, ids).map_err(schema::failed(&self.path))
+    }
+
+    /// What a step keeps, as committed; nothing if it keeps nothing. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the file cannot be read.
+    pub fn state_sum(&self, step: &str) -> Result<StateSum, OpenError> {
+        let connection = schema::connect_reader(&self.path)?;
+        let sums = look::sums(&connection).map_err(schema::failed(&self.path))?;
+        Ok(sums.into_iter().find(|sum| sum.step == step).unwrap_or_default())
     }
 
     /// Counters, sizes and health; no I/O.

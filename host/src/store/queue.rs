@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Instant;
 
 use wire::ids::Sequence;
@@ -37,6 +38,8 @@ struct Inner {
     given_up: Vec<(Sequence, String)>,
     closing: bool,
     closed: bool,
+    /// Tasks that wait for room; as many as lanes, one.
+    for_room: Vec<Waker>,
     /// The writer waits, and for what.
     waits: Option<Wait>,
 }
@@ -61,20 +64,54 @@ pub(super) struct Work {
     pub(super) closing: bool,
 }
 
+/// What became of a job.
+pub(super) enum Pushed {
+    Done,
+    /// There is no room.
+    Full(Commit),
+    /// The queue is closing.
+    Closing(Commit),
+}
+
+impl Inner {
+    fn is_full(&self, weight: usize) -> bool {
+        !self.jobs.is_empty() && (self.jobs.len() >= JOBS || self.bytes + weight > BYTES)
+    }
+}
+
 impl Queue {
     /// Adds a job, waiting for room. Gives it back when the queue is closing.
     pub(super) fn push(&self, job: Commit) -> Option<Commit> {
         let weight = job.weight();
         let mut inner = self.lock();
-        while !inner.closing
-            && !inner.jobs.is_empty()
-            && (inner.jobs.len() >= JOBS || inner.bytes + weight > BYTES)
-        {
+        while !inner.closing && inner.is_full(weight) {
             inner = self.room.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         if inner.closing {
             return Some(job);
         }
+        self.add(inner, job, weight);
+        None
+    }
+
+    /// As [`Queue::push`], but gives the job back when there is no room, and wakes the task when there may be.
+    pub(super) fn try_push(&self, job: Commit, task: &Waker) -> Pushed {
+        let weight = job.weight();
+        let mut inner = self.lock();
+        if inner.closing {
+            return Pushed::Closing(job);
+        }
+        if inner.is_full(weight) {
+            if !inner.for_room.iter().any(|waiting| waiting.will_wake(task)) {
+                inner.for_room.push(task.clone());
+            }
+            return Pushed::Full(job);
+        }
+        self.add(inner, job, weight);
+        Pushed::Done
+    }
+
+    fn add(&self, mut inner: MutexGuard<'_, Inner>, job: Commit, weight: usize) {
         inner.bytes += weight;
         inner.jobs.push_back(job);
         if inner.waits.is_some_and(|wait| wait.jobs) {
@@ -82,7 +119,14 @@ impl Queue {
             drop(inner);
             self.work.notify_one();
         }
-        None
+    }
+
+    /// Wakes all that wait for room.
+    fn tell_room(&self, mut inner: MutexGuard<'_, Inner>) {
+        let tasks = std::mem::take(&mut inner.for_room);
+        drop(inner);
+        self.room.notify_all();
+        tasks.into_iter().for_each(Waker::wake);
     }
 
     /// Notes ranges that may be deleted.
@@ -124,9 +168,8 @@ impl Queue {
         let mut inner = self.lock();
         inner.closing = true;
         inner.waits = None;
-        drop(inner);
+        self.tell_room(inner);
         self.work.notify_one();
-        self.room.notify_all();
     }
 
     /// The writer's: waits as told, then takes what is there.
@@ -160,7 +203,7 @@ impl Queue {
         if wait.jobs || inner.closing {
             std::mem::swap(&mut work.jobs, &mut inner.jobs);
             inner.bytes = 0;
-            self.room.notify_all();
+            self.tell_room(inner);
         }
         work
     }
@@ -171,8 +214,7 @@ impl Queue {
         inner.closing = true;
         inner.closed = true;
         let left = std::mem::take(&mut inner.jobs);
-        drop(inner);
-        self.room.notify_all();
+        self.tell_room(inner);
         for job in left {
             job.refuse("the store is closed");
         }

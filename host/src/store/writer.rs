@@ -30,6 +30,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
 /// How often the age of the oldest batch and the size on disk are looked up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is told that dead letters were pushed out.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Longest wait for an expiry, so that a clock that was set is noticed.
 const EXPIRY_WAIT: Duration = Duration::from_secs(60);
 
@@ -71,6 +73,8 @@ pub(super) struct Writer {
     trouble: Option<Trouble>,
     failed: bool,
     look_at: Instant,
+    /// Dead letters that were evicted when it was last told, and when it may be told again.
+    evicted: (u64, Instant),
 }
 
 struct Trouble {
@@ -107,6 +111,7 @@ impl Writer {
             trouble: None,
             failed: false,
             look_at: Instant::now(),
+            evicted: (totals.dead_evicted, Instant::now()),
         }
     }
 
@@ -261,7 +266,21 @@ impl Writer {
             }
         }
         if self.look_at <= Instant::now() {
+            self.tell_evicted();
             self.look();
+        }
+    }
+
+    /// Tells now and then that dead letters were pushed out: their bytes are lost.
+    fn tell_evicted(&mut self) {
+        let (before, tell_at) = self.evicted;
+        if self.totals.dead_evicted > before && tell_at <= Instant::now() {
+            let count = self.totals.dead_evicted - before;
+            tracing::error!(
+                tenant = %self.tenant, count, bytes = self.totals.dead_bytes,
+                "dead letters were deleted, as newer ones needed the room: see `sluice-gateway dead-letters list`"
+            );
+            self.evicted = (self.totals.dead_evicted, Instant::now() + TELL_EVERY);
         }
     }
 
