@@ -2,7 +2,7 @@
 //!
 //! Rows like `{"temperature_c","pressure_kpa","rpm","state"}` of 100 devices through conversion, range filter and tag,
 //! into the store on disk, with everything landing at once. First as fast as it goes, then paced: a batch every 20 ms for
-//! each of two tenants. Prints the CPU time of the threads "lane …" and "store …".
+//! each of two tenants. Prints the CPU time of the workers ("lane worker …") and of the threads "store …".
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use gateway_config::{Limits, OnFault, Step, StorePolicy, Tenant, WhenFull};
 use host::intake::{Decoded, Intake, Nobody, fingerprint};
 use host::outbox::Outbox;
 use host::store::{DataFolder, Store, StoreConfig, wall_clock};
-use host::tenant::{Lane, LaneConfig, LaneHandle};
+use host::tenant::{Lane, LaneConfig, LaneHandle, Plugins, Pool};
 use runtime::{Engine, EngineConfig};
 use wire::frame::{Column, Texts, Values};
 use wire::ids::{Sequence, TenantId};
@@ -24,7 +24,9 @@ fn main() -> anyhow::Result<()> {
     let engine = Engine::new(EngineConfig::new(folder.join("cache")))?;
     let with_steps = std::env::args().all(|arg| arg != "--no-steps");
     let qos1 = std::env::args().any(|arg| arg == "--qos1");
-    let sites = [site(&data, &engine, "one", with_steps)?, site(&data, &engine, "two", with_steps)?];
+    let pool = Arc::new(Pool::start(Pool::processors())?);
+    let site = |name| site(&data, &engine, &pool, name, with_steps);
+    let sites = [site("one")?, site("two")?];
 
     let (lane, store) = &sites[0];
     let before = cpu();
@@ -62,6 +64,7 @@ fn main() -> anyhow::Result<()> {
 fn site(
     data: &Arc<DataFolder>,
     engine: &Engine,
+    pool: &Arc<Pool>,
     name: &str,
     with_steps: bool,
 ) -> anyhow::Result<(LaneHandle, Arc<Store>)> {
@@ -83,8 +86,10 @@ fn site(
         ..Tenant::new(TenantId::new(name)?)
     };
     let opened = Store::open(data, &tenant.id, StoreConfig::default())?;
-    let config = LaneConfig { tenant, uplink: Arc::new(|| runtime::Uplink::Up), clock: wall_clock() };
-    Ok((Lane::start(config, engine, &opened.store, opened.kept)?, opened.store))
+    let plugins = Plugins::load(engine, &tenant);
+    let config =
+        LaneConfig { tenant, uplink: Arc::new(|| runtime::Uplink::Up), clock: wall_clock(), shelf: None };
+    Ok((Lane::start(config, plugins, engine, pool, &opened.store, opened.kept), opened.store))
 }
 
 fn send(lane: &LaneHandle, intake: Intake) -> anyhow::Result<()> {

@@ -1,57 +1,70 @@
-//! The lane's thread: waits, gathers a cycle, takes it through the steps, hands it to the store.
+//! A lane as a future: waits, gathers a cycle, takes it through the steps, hands it to the store; between cycles it does what
+//! it is told.
+//!
+//! ```text
+//!            ┌──────────── commands: swap, release, promote, rollback, reset, replay
+//! wait ──► gather ──► steps ──► store ──► shadows ──► give way
+//!   ▲                   │ a step holds the lane
+//!   └── in hand ◄───────┘ the cycle waits, unacknowledged, for a probe or a command
+//! ```
 
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use runtime::{CallContext, Engine, Link};
-use tokio::sync::{mpsc, watch};
+use runtime::{CallContext, Engine, Link as LinkState};
+use tokio::sync::{mpsc, oneshot, watch};
 use wire::codec::Encoder;
 
-use super::chain::{Chain, Plugins, Work};
-use super::flow::{Flow, Lines, Topics};
-use super::rows::take_rows;
+use super::chain::{Chain, Progress};
+use super::commands::Command;
+use super::cycle::Cycle;
+use super::plugins::Plugins;
+use super::pool::{Seat, Sleep, yield_now};
 use super::status::Board;
+use super::versions::Maker;
 use super::{LaneConfig, LaneError, LaneState};
-use crate::intake::{Custody, Decoded, Intake, Nobody};
-use crate::store::{DeadLetter, Kept, Recent, Store};
+use crate::intake::{Custody, Intake};
+use crate::store::{Commit, Kept, Recent, Store};
 
-/// Rows from which a cycle takes no further intake.
-const CYCLE_ROWS: usize = 4_096;
-/// Bytes of messages from which a cycle takes no further intake.
-const CYCLE_BYTES: usize = 4 << 20;
 /// Restarts after a panic within [`RESTART_WINDOW`]; one more ends the lane.
 const RESTARTS: usize = 3;
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
 
 /// A lane and what it needs to start again.
 pub(super) struct Running {
-    config: LaneConfig,
-    engine: Engine,
-    plugins: Plugins,
-    store: Arc<Store>,
-    board: Arc<Board>,
-    chain: Chain,
+    pub(super) config: LaneConfig,
+    pub(super) engine: Engine,
+    /// As loaded for the present configuration, or why they could not be.
+    pub(super) plugins: Result<Plugins, String>,
+    pub(super) store: Arc<Store>,
+    pub(super) board: Arc<Board>,
+    pub(super) seat: Seat,
+    /// `None`: plugins could not be loaded or configured. The lane waits for others.
+    pub(super) chain: Option<Chain>,
+    pub(super) waits_because: String,
+    pub(super) in_hand: Option<Cycle>,
+    /// Rows that died in the cycle committed last.
+    pub(super) dead_of_last: u64,
     recent: Recent,
     encoder: Encoder,
 }
 
-/// Custodies on their way to the store; those that do not get there are refused.
-#[derive(Default)]
-struct Held(Vec<Box<dyn Custody>>);
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        for custody in self.0.drain(..) {
-            custody.refused("the lane stopped before it was stored");
-        }
-    }
+/// What comes to a lane from outside.
+pub(super) struct Inputs {
+    pub(super) intakes: mpsc::Receiver<Intake>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) stop: watch::Receiver<bool>,
 }
 
 /// What a wait ended with.
 enum Event {
     Intake(Intake),
-    Tick,
+    Command(Command),
+    Due,
     Stop,
     Ended,
 }
@@ -60,202 +73,244 @@ impl Running {
     pub(super) fn new(
         config: LaneConfig,
         engine: Engine,
+        plugins: Result<Plugins, LaneError>,
         store: Arc<Store>,
-        kept: Kept,
         board: Arc<Board>,
-    ) -> Result<Self, LaneError> {
-        let plugins = Plugins::load(&engine, &config.tenant)?;
-        let context = CallContext { now: (config.clock)(), link: Link::default() };
-        let chain = Chain::start(&engine, &config.tenant, &plugins, &kept, &context, &board)?;
-        let encoder = Encoder::new();
-        Ok(Self { config, engine, plugins, store, board, chain, recent: kept.recent, encoder })
+        seat: Seat,
+    ) -> Self {
+        Self {
+            config,
+            engine,
+            plugins: plugins.map_err(|error| error.to_string()),
+            store,
+            board,
+            seat,
+            chain: None,
+            waits_because: String::new(),
+            in_hand: None,
+            dead_of_last: 0,
+            recent: Recent::default(),
+            encoder: Encoder::new(),
+        }
     }
 
     /// Runs until it is told to stop and the queue is empty, or all senders are gone. A panic, which would be a defect of
     /// this code, costs the intakes in hand their acknowledgement and nothing else.
-    pub(super) fn run(&mut self, mut intakes: mpsc::Receiver<Intake>, mut stop: watch::Receiver<bool>) {
-        // Only for waiting: a timer, a channel and a flag, on this one thread.
-        let waiting = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
-            Ok(waiting) => waiting,
-            Err(error) => {
-                tracing::error!(tenant = %self.config.tenant.id, %error, "the lane cannot wait and has ended");
-                self.board.status().state = LaneState::Stopped { reason: error.to_string() };
-                return;
-            }
-        };
+    pub(super) async fn run(&mut self, kept: Kept, mut inputs: Inputs) {
         let mut panics: Vec<Instant> = Vec::new();
+        let mut kept = Some(kept);
         loop {
-            let served = catch_unwind(AssertUnwindSafe(|| self.serve(&waiting, &mut intakes, &mut stop)));
-            let Err(_) = served else { break };
+            let served = caught(self.serve(kept.take(), &mut inputs)).await;
+            if served.is_some() {
+                break;
+            }
+            self.in_hand = None;
             panics.retain(|at| at.elapsed() < RESTART_WINDOW);
             panics.push(Instant::now());
             self.board.status().restarts += 1;
             let tenant = self.config.tenant.id.clone();
             tracing::error!(%tenant, "the lane panicked; it goes on from what is on disk");
             let again = if panics.len() <= RESTARTS {
-                self.restart()
+                kept_of(&self.store).await
             } else {
                 Err("it panicked again and again".to_owned())
             };
-            if let Err(reason) = again {
-                tracing::error!(%tenant, %reason, "the lane has ended; restart the gateway");
-                self.board.status().state = LaneState::Stopped { reason };
-                waiting.block_on(refuse_until_stopped(&mut intakes, &mut stop));
-                return;
+            match again {
+                Ok(again) => kept = Some(again),
+                Err(reason) => {
+                    tracing::error!(%tenant, %reason, "the lane has ended; restart the gateway");
+                    self.board.status().state = LaneState::Stopped { reason };
+                    refuse_until_stopped(&mut inputs).await;
+                    return;
+                }
             }
         }
-        self.store.settle();
+        settle(&self.store).await;
         let mut status = self.board.status();
         if status.state == LaneState::Running {
             status.state = LaneState::Stopped { reason: "drained".to_owned() };
         }
     }
 
-    /// New steps and fingerprints from what is on disk.
-    fn restart(&mut self) -> Result<(), String> {
-        let kept = self.store.kept().map_err(|error| error.to_string())?;
-        let context = CallContext { now: (self.config.clock)(), link: Link::default() };
-        self.chain =
-            Chain::start(&self.engine, &self.config.tenant, &self.plugins, &kept, &context, &self.board)
-                .map_err(|error| error.to_string())?;
+    async fn serve(&mut self, kept: Option<Kept>, inputs: &mut Inputs) {
+        if let Some(kept) = kept {
+            self.begin(kept).await;
+        }
+        loop {
+            while let Ok(command) = inputs.commands.try_recv() {
+                self.obey(command).await;
+            }
+            let now = Instant::now();
+            if self.shows_held(now) {
+                let due = self.seat.sleep_until(self.chain.as_ref().and_then(Chain::next_probe));
+                match wait_held(due, inputs).await {
+                    Event::Command(command) => self.obey(command).await,
+                    Event::Stop | Event::Ended => {
+                        // What is in hand is refused, too: devices keep it.
+                        self.in_hand = None;
+                        return refuse_queued(inputs, "the lane is held").await;
+                    }
+                    Event::Intake(_) | Event::Due => {}
+                }
+                continue;
+            }
+            if let Some(cycle) = self.in_hand.take() {
+                self.advance(cycle).await;
+                continue;
+            }
+            let due = self.seat.sleep_until(self.chain.as_ref().and_then(Chain::next_tick));
+            match wait(due, inputs).await {
+                Event::Intake(first) => {
+                    let cycle = Cycle::gather(first, &mut inputs.intakes, &mut self.recent);
+                    self.advance(cycle).await;
+                }
+                Event::Command(command) => self.obey(command).await,
+                Event::Due => {}
+                Event::Stop => inputs.intakes.close(),
+                Event::Ended => return,
+            }
+            self.tick().await;
+            yield_now().await;
+        }
+    }
+
+    /// Makes the steps from what is on disk.
+    async fn begin(&mut self, kept: Kept) {
+        let began = self.make_chain(&kept).await;
         self.recent = kept.recent;
         self.encoder = Encoder::new();
+        if let Err(reason) = began {
+            tracing::error!(
+                tenant = %self.config.tenant.id, %reason,
+                "the lane waits, its devices keep their data: correct the configuration and reload it"
+            );
+            self.chain = None;
+            self.waits_because = reason;
+        }
+    }
+
+    async fn make_chain(&mut self, kept: &Kept) -> Result<(), String> {
+        let plugins = self.plugins.clone()?;
+        let tenant = self.config.tenant.clone();
+        let maker = self.maker();
+        let planned = maker.plan(&tenant, &plugins, None, kept).await;
+        let (planned, changes) = planned.map_err(|error| error.to_string())?;
+        let mut chain = maker.assemble(None, planned);
+        maker.shadows(&mut chain, &tenant, &plugins);
+        chain.show(&self.board);
+        self.chain = Some(chain);
+        if !changes.is_empty() {
+            self.store.commit_async(changes.commit()).await;
+        }
         Ok(())
     }
 
-    fn serve(
-        &mut self,
-        waiting: &tokio::runtime::Runtime,
-        intakes: &mut mpsc::Receiver<Intake>,
-        stop: &mut watch::Receiver<bool>,
-    ) {
+    /// Whether the lane waits for a step; says so on the board.
+    fn shows_held(&self, now: Instant) -> bool {
+        let held = match &self.chain {
+            None => Some((String::new(), self.waits_because.clone())),
+            Some(chain) => chain.holds(now).map(|link| {
+                let reason = self.board.status().steps.get(link.called.place).and_then(|step| step.last_fault.clone());
+                (link.called.key.to_string(), format!("quarantined: {}", reason.unwrap_or_default()))
+            }),
+        };
+        let mut status = self.board.status();
+        match held {
+            Some((step, reason)) => {
+                status.state = LaneState::Held { step, reason };
+                true
+            }
+            None => {
+                if status.state != LaneState::Running {
+                    status.state = LaneState::Running;
+                }
+                false
+            }
+        }
+    }
+
+    /// Takes a cycle as far as it gets; a finished one goes to the store.
+    pub(super) async fn advance(&mut self, mut cycle: Cycle) {
+        let context = self.context();
+        let Some(chain) = &mut self.chain else {
+            self.in_hand = Some(cycle);
+            return;
+        };
+        let progress = chain.advance(&mut cycle, &context).await;
+        self.progressed(cycle, progress).await;
+    }
+
+    async fn progressed(&mut self, mut cycle: Cycle, progress: Progress) {
+        match progress {
+            Progress::Done => self.commit(cycle).await,
+            Progress::Held => self.in_hand = Some(cycle),
+            Progress::Back { step } => {
+                match self.go_back(&step).await {
+                    Ok(changes) => changes.join(&mut cycle.work),
+                    Err(error) => {
+                        tracing::error!(tenant = %self.config.tenant.id, step, %error, "there is no way back: the lane is held");
+                        if let Some(link) = self.chain.as_mut().and_then(|chain| chain.link_mut(&step)) {
+                            link.hold(Instant::now());
+                        }
+                    }
+                }
+                self.in_hand = Some(cycle);
+            }
+        }
+    }
+
+    async fn tick(&mut self) {
         loop {
-            if let Some(step) = self.chain.holds_for() {
-                self.board.status().state = LaneState::Held { step: step.to_owned() };
-                // It takes nothing, so devices wait; what is queued is refused at the end.
-                waiting.block_on(async {
-                    told_to_stop(stop).await;
-                    refuse_queued(intakes, "a quarantined step holds the lane").await;
-                });
+            let now = Instant::now();
+            let due = self.chain.as_ref().and_then(Chain::next_tick).is_some_and(|due| due <= now);
+            if !due || self.in_hand.is_some() {
                 return;
             }
-            match next(waiting, intakes, stop, self.chain.next_tick()) {
-                Event::Intake(first) => self.cycle(first, intakes),
-                Event::Tick => {}
-                Event::Stop => intakes.close(),
-                Event::Ended => return,
-            }
-            self.tick();
+            let context = self.context();
+            let Some(chain) = &mut self.chain else { return };
+            let Some((cycle, progress)) = chain.tick(now, &context).await else { return };
+            self.progressed(cycle, progress).await;
         }
     }
 
-    /// One commit: the intake, and those queued behind it up to the bounds.
-    fn cycle(&mut self, first: Intake, intakes: &mut mpsc::Receiver<Intake>) {
-        let mut held = Held::default();
-        let mut gathered = Vec::new();
-        let (mut rows, mut bytes) = (0, 0);
-        let mut next = Some(first);
-        while let Some(mut intake) = next {
-            held.0.push(std::mem::replace(&mut intake.custody, Box::new(Nobody)));
-            let (more_rows, more_bytes) = size(&intake);
-            rows += more_rows;
-            bytes += more_bytes;
-            gathered.push(intake);
-            next = if rows < CYCLE_ROWS && bytes < CYCLE_BYTES { intakes.try_recv().ok() } else { None };
-        }
-        let mut work = Work::default();
-        let context = self.context();
-        let mut flow = Flow::default();
-        for intake in gathered {
-            self.accept(intake, &mut flow, &mut work, &context);
-        }
-        flow.merge();
-        self.chain.run(flow, &mut work, &context);
-        work.commit.fingerprints = self.recent.take_log();
-        self.commit(work, held);
-    }
-
-    fn tick(&mut self) {
-        let now = Instant::now();
-        if self.chain.next_tick().is_none_or(|due| due > now) {
-            return;
-        }
-        let mut work = Work::default();
-        let context = self.context();
-        if self.chain.tick(now, &mut work, &context) {
-            self.commit(work, Held::default());
-        }
-    }
-
-    /// Rows, messages and identifiers of an intake.
-    fn accept(&mut self, intake: Intake, flow: &mut Flow, work: &mut Work, context: &CallContext) {
-        work.commit.counts.accepted += size(&intake).0 as u64;
-        work.commit.identifiers.extend(intake.identifiers);
-        for message in intake.undecodable {
-            work.letters.push(|| DeadLetter {
-                device: message.device,
-                topic: message.topic,
-                time: message.arrived,
-                reason: message.reason,
-                original: message.payload,
-                ..DeadLetter::default()
-            });
-        }
-        for decoded in intake.decoded {
-            let (frame, lines) = self.fresh(decoded, &intake.source, work);
-            flow.push(frame, lines);
-        }
-        for raw in intake.raw {
-            let rows = self.chain.decode(raw, work, context);
-            flow.extend(rows);
-        }
-    }
-
-    /// The rows without those that were committed before.
-    fn fresh(&mut self, decoded: Decoded, source: &Arc<str>, work: &mut Work) -> (wire::frame::Frame, Lines) {
-        let lines = if decoded.originals.ends.len() == decoded.frame.rows() {
-            Lines::Run(work.messages.add(decoded.originals, Topics::Source(Arc::clone(source))))
-        } else {
-            Lines::Unknown
-        };
-        let repeated = remember(&mut self.recent, &decoded.frame, &decoded.fingerprints, &decoded.suspects);
-        if repeated.is_empty() {
-            return (decoded.frame, lines);
-        }
-        work.commit.counts.duplicates += repeated.len() as u64;
-        let rows = u32::try_from(decoded.frame.rows()).unwrap_or(u32::MAX);
-        let kept: Vec<u32> = (0..rows).filter(|row| repeated.binary_search(row).is_err()).collect();
-        (take_rows(&decoded.frame, &kept), lines.select(&kept))
-    }
-
-    /// Encodes what came out and hands it to the store.
-    fn commit(&mut self, mut work: Work, mut held: Held) {
+    /// Encodes what came out and hands it to the store; then shadows see what steps saw.
+    async fn commit(&mut self, mut cycle: Cycle) {
         let tenant = &self.config.tenant;
-        work.commit.batches =
-            work.routes.encode(tenant, &mut self.encoder, &work.messages, &mut work.letters);
+        let work = &mut cycle.work;
+        let routes = std::mem::take(&mut work.routes);
+        work.commit.batches = routes.encode(tenant, &mut self.encoder, &work.messages, &mut work.letters);
         work.commit.counts.dead += work.letters.count;
+        self.dead_of_last = work.letters.count;
         if work.letters.without_bytes > 0 {
             let count = work.letters.without_bytes;
             self.board.status().dead_without_bytes += count;
             tracing::error!(tenant = %tenant.id, count, "too many dead letters at once: the bytes of these were not kept");
         }
         work.commit.dead_letters = work.letters.take();
-        let mut commit = work.commit;
-        let nothing = commit.batches.is_empty()
-            && commit.state.is_empty()
-            && commit.dead_letters.is_empty()
-            && commit.counts == crate::store::Counts::default()
-            && commit.identifiers.is_empty()
-            && held.0.is_empty();
-        if !nothing {
-            commit.custody = std::mem::take(&mut held.0);
-            self.store.commit(commit);
+        let seen = std::mem::take(&mut work.seen);
+        if !(work.is_empty() && cycle.held.0.is_empty()) {
+            let mut commit = std::mem::take(&mut work.commit);
+            commit.custody = std::mem::take(&mut cycle.held.0);
+            self.store.commit_async(commit).await;
+        }
+        drop(cycle);
+        for seen in seen {
+            self.follow(seen).await;
         }
     }
 
-    fn context(&self) -> CallContext {
+    pub(super) fn maker(&self) -> Maker<'_> {
+        Maker {
+            tenant: &self.config.tenant.id,
+            engine: &self.engine,
+            board: &self.board,
+            context: self.context(),
+        }
+    }
+
+    pub(super) fn context(&self) -> CallContext {
         let totals = self.store.totals();
-        let link = Link {
+        let link = LinkState {
             backlog_bytes: totals.bytes(),
             disk_left_bytes: self.config.tenant.store.quota.saturating_sub(totals.used()),
             uplink: (self.config.uplink)(),
@@ -264,68 +319,89 @@ impl Running {
     }
 }
 
-/// Rows and messages of an intake, and their bytes.
-fn size(intake: &Intake) -> (usize, usize) {
-    let decoded = intake.decoded.iter().map(|it| (it.frame.rows(), it.originals.bytes.len()));
-    let raw = intake.raw.iter().map(|it| (it.arrived.len(), it.payloads.bytes.len()));
-    let undecodable = intake.undecodable.iter().map(|it| (1, it.payload.len()));
-    decoded.chain(raw).chain(undecodable).fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
-}
-
-/// Remembers the fingerprints of a frame's rows. Returns the suspects among them that were known, ascending.
-fn remember(
-    recent: &mut Recent,
-    frame: &wire::frame::Frame,
-    fingerprints: &[u64],
-    suspects: &[u32],
-) -> Vec<u32> {
-    if fingerprints.iter().all(|&fingerprint| fingerprint == 0) {
-        return Vec::new();
-    }
-    let mut suspects = suspects.to_vec();
-    suspects.sort_unstable();
-    let mut slots: Vec<Option<u32>> = vec![None; frame.devices.len()];
-    let mut repeated = Vec::new();
-    for (row, (&fingerprint, &device)) in (0u32..).zip(fingerprints.iter().zip(&frame.device)) {
-        let Some(slot) = slots.get_mut(device as usize).filter(|_| fingerprint != 0) else { continue };
-        let name = frame.devices.get(device as usize).map_or("", String::as_str);
-        let slot = *slot.get_or_insert_with(|| recent.slot(name));
-        if suspects.binary_search(&row).is_ok() && recent.contains(slot, fingerprint) {
-            repeated.push(row);
-        } else {
-            recent.remember(slot, fingerprint);
-        }
-    }
-    repeated
-}
-
 /// Waits for what comes next; without waiting while intakes are queued.
-fn next(
-    waiting: &tokio::runtime::Runtime,
-    intakes: &mut mpsc::Receiver<Intake>,
-    stop: &mut watch::Receiver<bool>,
-    tick: Option<Instant>,
-) -> Event {
-    match intakes.try_recv() {
+async fn wait(due: Sleep, inputs: &mut Inputs) -> Event {
+    match inputs.intakes.try_recv() {
         Ok(intake) => return Event::Intake(intake),
         Err(mpsc::error::TryRecvError::Disconnected) => return Event::Ended,
         Err(mpsc::error::TryRecvError::Empty) => {}
     }
-    let closed = intakes.is_closed();
-    waiting.block_on(async {
-        let due = async {
-            match tick {
-                Some(due) => tokio::time::sleep_until(due.into()).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            intake = intakes.recv() => intake.map_or(Event::Ended, Event::Intake),
-            () = told_to_stop(stop), if !closed => Event::Stop,
-            () = due => Event::Tick,
+    let closed = inputs.intakes.is_closed();
+    tokio::select! {
+        biased;
+        intake = inputs.intakes.recv() => intake.map_or(Event::Ended, Event::Intake),
+        Some(command) = inputs.commands.recv() => Event::Command(command),
+        () = told_to_stop(&mut inputs.stop), if !closed => Event::Stop,
+        () = due => Event::Due,
+    }
+}
+
+/// Waits while the lane takes nothing.
+async fn wait_held(due: Sleep, inputs: &mut Inputs) -> Event {
+    tokio::select! {
+        biased;
+        () = told_to_stop(&mut inputs.stop) => Event::Stop,
+        Some(command) = inputs.commands.recv() => Event::Command(command),
+        () = due => Event::Due,
+    }
+}
+
+/// Waits until everything handed over before has been committed or refused.
+async fn settle(store: &Store) {
+    let (tell, told) = oneshot::channel();
+    let custody: Vec<Box<dyn Custody>> = vec![Box::new(Settled(tell))];
+    store.commit_async(Commit { custody, ..Commit::default() }).await;
+    told.await.ok();
+}
+
+/// What is on disk, read on a thread apart.
+pub(super) async fn kept_of(store: &Arc<Store>) -> Result<Kept, String> {
+    settle(store).await;
+    let store = Arc::clone(store);
+    apart("lane reader", move || store.kept()).await?.map_err(|error| error.to_string())
+}
+
+struct Settled(oneshot::Sender<()>);
+
+impl Custody for Settled {
+    fn committed(self: Box<Self>) {
+        self.0.send(()).ok();
+    }
+
+    fn refused(self: Box<Self>, _reason: &str) {
+        self.0.send(()).ok();
+    }
+}
+
+/// Does something that blocks on a thread of its own, and waits for it.
+pub(super) async fn apart<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let (tell, told) = oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            tell.send(work()).ok();
+        })
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    let done = told.await;
+    // It has sent its result, or panicked: it does not run for long any more.
+    thread.join().map_err(|_| "the thread panicked".to_owned())?;
+    done.map_err(|_| "the thread ended without a result".to_owned())
+}
+
+/// What a future comes to; `None` if it panicked.
+async fn caught<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
+            Err(_) => Poll::Ready(None),
         }
     })
+    .await
 }
 
 async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
@@ -334,22 +410,23 @@ async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
 }
 
 /// A lane that has ended refuses intakes as they come, so that sources are not stuck.
-async fn refuse_until_stopped(intakes: &mut mpsc::Receiver<Intake>, stop: &mut watch::Receiver<bool>) {
+async fn refuse_until_stopped(inputs: &mut Inputs) {
+    inputs.commands.close();
     loop {
         tokio::select! {
-            intake = intakes.recv() => match intake {
+            intake = inputs.intakes.recv() => match intake {
                 Some(intake) => intake.custody.refused("the lane has ended"),
                 None => return,
             },
-            () = told_to_stop(stop) => break,
+            () = told_to_stop(&mut inputs.stop) => break,
         }
     }
-    refuse_queued(intakes, "the lane has ended").await;
+    refuse_queued(inputs, "the lane has ended").await;
 }
 
-async fn refuse_queued(intakes: &mut mpsc::Receiver<Intake>, reason: &str) {
-    intakes.close();
-    while let Some(intake) = intakes.recv().await {
+async fn refuse_queued(inputs: &mut Inputs, reason: &str) {
+    inputs.intakes.close();
+    while let Some(intake) = inputs.intakes.recv().await {
         intake.custody.refused(reason);
     }
 }

@@ -1,22 +1,30 @@
-//! Dead letters of one cycle: what could not be processed, with the bytes the device sent.
+//! Dead letters of one cycle: what could not be processed, with the bytes the device sent, and the row as it entered the
+//! step that failed, so that a replay goes on from there.
 //!
 //! Invariant: at most [`BYTES`] of letters a cycle; messages beyond are counted as dead, and the count of letters without
 //! bytes is logged.
 
 use serde_json::{Map, Value, json};
+use wire::codec::Encoder;
 use wire::frame::{Frame, Values};
 
 use super::flow::{Flow, Lines, Messages};
-use crate::store::DeadLetter;
+use super::rows::take_rows;
+use crate::store::{DeadLetter, LetterKind};
 
 /// Most bytes of dead letters of one cycle (of up to some thousand rows).
 const BYTES: usize = 4 << 20;
+/// Rows that died together of which so many carry the back trace: it is the same for all.
+const TRACES: usize = 16;
 
 /// Why rows are dead.
 #[derive(Clone, Default)]
 pub(super) struct Cause {
+    pub(super) kind: LetterKind,
     pub(super) step: String,
+    pub(super) plugin: String,
     pub(super) digest: String,
+    pub(super) config: String,
     pub(super) reason: String,
     pub(super) trace: String,
 }
@@ -26,6 +34,8 @@ pub(super) struct Cause {
 pub(super) struct Letters {
     letters: Vec<DeadLetter>,
     bytes: usize,
+    /// Made with the first letter.
+    encoder: Option<Encoder>,
     /// Messages and rows, those whose bytes were not kept included.
     pub(super) count: u64,
     /// Those whose bytes were not kept.
@@ -51,9 +61,10 @@ impl Letters {
         (frame, lines): (&Frame, &Lines),
         rows: impl IntoIterator<Item = u32>,
         messages: &Messages,
-        cause: &mut Cause,
+        cause: &Cause,
     ) {
-        for row in rows {
+        let mut encoder = self.encoder.take();
+        for (number, row) in rows.into_iter().enumerate() {
             self.push(|| {
                 let at = row as usize;
                 let original = lines.get(row).and_then(|line| messages.get(line));
@@ -65,23 +76,26 @@ impl Letters {
                     device: frame.device_of(at).unwrap_or_default().to_owned(),
                     topic,
                     time: frame.time.get(at).copied().unwrap_or_default(),
+                    kind: cause.kind,
                     step: cause.step.clone(),
+                    plugin: cause.plugin.clone(),
                     digest: cause.digest.clone(),
+                    config: cause.config.clone(),
                     reason: cause.reason.clone(),
-                    // The trace is the same for all: the first letter has it.
-                    trace: std::mem::take(&mut cause.trace),
+                    trace: if number < TRACES { cause.trace.clone() } else { String::new() },
+                    frame: row_encoded(frame, row, encoder.get_or_insert_with(Encoder::new)),
                     original,
-                    ..DeadLetter::default()
                 }
             });
         }
+        self.encoder = encoder;
     }
 
     /// Adds all rows of a flow.
-    pub(super) fn push_flow(&mut self, flow: &Flow, messages: &Messages, mut cause: Cause) {
+    pub(super) fn push_flow(&mut self, flow: &Flow, messages: &Messages, cause: &Cause) {
         for (frame, lines) in flow.iter() {
             let rows = u32::try_from(frame.rows()).unwrap_or(u32::MAX);
-            self.push_rows((frame, lines), 0..rows, messages, &mut cause);
+            self.push_rows((frame, lines), 0..rows, messages, cause);
         }
     }
 
@@ -90,6 +104,15 @@ impl Letters {
         self.bytes = 0;
         std::mem::take(&mut self.letters)
     }
+}
+
+/// The row as a frame of its own, by the wire codec; empty for a message that never was a row.
+fn row_encoded(frame: &Frame, row: u32, encoder: &mut Encoder) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    if !frame.columns.is_empty() && encoder.encode(&[take_rows(frame, &[row])], &mut encoded).is_err() {
+        encoded.clear();
+    }
+    encoded
 }
 
 /// A row whose message is not known, for a person: blobs in hexadecimal.
@@ -148,8 +171,10 @@ mod tests {
         flow.push(frame, Lines::Unknown);
         let mut letters = Letters::default();
         let cause = Cause { trace: "f\ng".into(), ..Cause::default() };
-        letters.push_flow(&flow, &Messages::default(), cause);
+        letters.push_flow(&flow, &Messages::default(), &cause);
         let letter = letters.take().remove(0);
+        let again = wire::codec::decode(&letter.frame, &wire::codec::Limits::default()).unwrap();
+        assert_eq!(again, flow.frames);
         let row: Value = serde_json::from_slice(&letter.original).unwrap();
         assert_eq!(row, json!({"profile": "window", "device": "d", "time": 5, "columns": {"mean": 1.5}}));
         assert_eq!((letter.device.as_str(), letter.time, letter.trace.as_str()), ("d", 5, "f\ng"));

@@ -13,7 +13,7 @@ use wire::ids::RouteName;
 use super::flow::{Flow, Lines, Messages};
 use super::letters::{Cause, Letters};
 use crate::outbox::Priority;
-use crate::store::NewBatch;
+use crate::store::{LetterKind, NewBatch};
 
 /// Most routes of one cycle.
 const ROUTES: usize = 64;
@@ -95,5 +95,6 @@ fn encode_flow(
         EncodeError::Frame(_) | EncodeError::Texts(_) => flow,
     };
     let reason = format!("cannot be encoded: {failed}");
-    letters.push_flow(&whole, messages, Cause { reason, ..Cause::default() });
+    let cause = Cause { kind: LetterKind::Unsendable, reason, ..Cause::default() };
+    letters.push_flow(&whole, messages, &cause);
 }

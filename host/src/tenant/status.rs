@@ -6,8 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use runtime::{Level, LogLine, Metric, MetricValue};
+use runtime::{Level, LogLine, Metric, MetricValue, StepFault};
 use wire::ids::TenantId;
+
+use super::pool::Usage;
+use super::shadow::ShadowReport;
+use crate::store::Version;
 
 /// Most log lines of a lane's plugins in a second; more are counted.
 const LINES_PER_SECOND: u32 = 20;
@@ -20,10 +24,12 @@ pub enum LaneState {
     /// It takes intakes.
     #[default]
     Running,
-    /// A quarantined step holds it: it takes nothing, devices wait.
+    /// It takes nothing, devices wait.
     Held {
-        /// The step.
+        /// The step it waits for; empty if there are no steps because plugins could not be loaded.
         step: String,
+        /// Why, for a person.
+        reason: String,
     },
     /// It has ended.
     Stopped {
@@ -39,6 +45,12 @@ pub struct StepStatus {
     pub name: String,
     /// SHA-256 of the plugin's file.
     pub digest: String,
+    /// Name and version of the plugin.
+    pub plugin: String,
+    /// Digest and version of what ran before, if that can be gone back to.
+    pub previous: Option<(String, String)>,
+    /// A version that runs beside it.
+    pub shadow: Option<ShadowReport>,
     /// What its quarantine means ("bypassed", "holds the lane"), if it is quarantined.
     pub quarantine: Option<&'static str>,
     /// Calls.
@@ -64,6 +76,8 @@ pub struct LaneStatus {
     pub restarts: u64,
     /// Dead letters whose bytes were not kept, because there were too many at once.
     pub dead_without_bytes: u64,
+    /// What it used of the workers.
+    pub cpu: Usage,
 }
 
 /// The status as the lane writes it.
@@ -92,19 +106,32 @@ impl Board {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a step, or finds it again after a restart of the lane.
-    pub(super) fn add_step(&self, name: &str, digest: &str) -> usize {
+    /// The steps that there are now, by name, digest and plugin, in order. What was counted of those there before is kept.
+    pub(super) fn set_steps<'a>(&self, steps: impl Iterator<Item = (&'a str, &'a str, &'a str)>) {
         let mut status = self.status();
-        let known = status.steps.iter().position(|step| step.name == name);
-        let place = known.unwrap_or_else(|| {
-            let name = name.to_owned();
-            status.steps.push(StepStatus { name, digest: digest.to_owned(), ..StepStatus::default() });
-            status.steps.len() - 1
-        });
-        if let Some(step) = status.steps.get_mut(place) {
-            step.quarantine = None;
+        let mut before = std::mem::take(&mut status.steps);
+        for (name, digest, plugin) in steps {
+            let known = before.iter().position(|step| step.name == name);
+            let mut step = known.map(|at| before.swap_remove(at)).unwrap_or_default();
+            (step.name, step.digest, step.plugin) = (name.to_owned(), digest.to_owned(), plugin.to_owned());
+            (step.quarantine, step.shadow) = (None, None);
+            status.steps.push(step);
         }
-        place
+    }
+
+    /// What a step runs, and what it can go back to.
+    pub(super) fn runs(&self, place: usize, digest: &str, plugin: &str, previous: Option<&Version>) {
+        if let Some(step) = self.status().steps.get_mut(place) {
+            (step.digest, step.plugin) = (digest.to_owned(), plugin.to_owned());
+            step.previous = previous.map(|version| (version.digest.clone(), version.version.clone()));
+        }
+    }
+
+    /// How a step's shadow is doing.
+    pub(super) fn shadow(&self, place: usize, report: Option<&ShadowReport>) {
+        if let Some(step) = self.status().steps.get_mut(place) {
+            step.shadow = report.cloned();
+        }
     }
 
     pub(super) fn called(&self, place: usize, took: Duration, metrics: &[Metric]) {
@@ -124,13 +151,17 @@ impl Board {
         }
     }
 
-    pub(super) fn faulted(&self, tenant: &TenantId, place: usize, took: Duration, fault: &str, rows: u64) {
+    pub(super) fn faulted(&self, place: usize, took: Duration, fault: &str) {
         if let Some(step) = self.status().steps.get_mut(place) {
             step.calls += 1;
             step.faults += 1;
             step.busy += took;
             step.last_fault = Some(fault.to_owned());
         }
+    }
+
+    /// Says, now and then, that rows died of a fault.
+    pub(super) fn poison(&self, tenant: &TenantId, fault: &StepFault, rows: u64) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if log.faults_at.is_some_and(|at| at.elapsed() < FAULTS_LOGGED_EVERY) {
             log.faults_suppressed += 1;
@@ -138,12 +169,13 @@ impl Board {
         }
         log.faults_at = Some(Instant::now());
         let suppressed = std::mem::take(&mut log.faults_suppressed);
-        tracing::warn!(%tenant, fault, rows, suppressed, "a plugin failed: its rows are dead letters");
+        let digest = fault.digest;
+        tracing::warn!(%tenant, %fault, %digest, rows, suppressed, "a plugin failed: rows are dead letters");
     }
 
-    pub(super) fn quarantined(&self, place: usize, what: &'static str) {
+    pub(super) fn quarantined(&self, place: usize, what: Option<&'static str>) {
         if let Some(step) = self.status().steps.get_mut(place) {
-            step.quarantine = Some(what);
+            step.quarantine = what;
         }
     }
 
