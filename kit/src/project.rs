@@ -10,7 +10,7 @@
 //! ```
 
 mod asks;
-mod quantity;
+pub(crate) mod quantity;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -169,6 +169,19 @@ pub fn check_name(name: &str) -> Result<(), String> {
         "{name:?} cannot be a plugin's name: use 1 to {MAX_NAME} lower-case letters, digits and dashes, beginning with a \
          letter, e.g. \"hot-pressure\""
     ))
+}
+
+impl Language {
+    /// As it is written in `plugin.toml` and on the command line.
+    #[must_use]
+    pub fn id(self) -> &'static str {
+        match self {
+            Language::Rust => "rust",
+            Language::C => "c",
+            Language::Js => "js",
+            Language::Python => "python",
+        }
+    }
 }
 
 impl fmt::Display for Language {

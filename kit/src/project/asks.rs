@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
+use runtime::Import;
 use serde::{Deserialize, Deserializer};
 
 use super::quantity;
-
-/// The interfaces a plugin may ask for.
-const IMPORTS: [&str; 5] = ["log", "metrics", "state", "clock", "link"];
 
 /// `[asks]` of a `plugin.toml`. What is absent is left to the operator.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -25,9 +23,9 @@ pub struct Asks {
     /// Kept state, in bytes.
     #[serde(default, deserialize_with = "bytes")]
     pub state: Option<u64>,
-    /// Interfaces of the host, (`log`, `metrics`, `state`, `clock`, `link`); absent: all.
+    /// Interfaces of the host (`log`, `metrics`, `state`, `clock`, `link`); absent: all.
     #[serde(default, deserialize_with = "imports")]
-    pub imports: Option<Vec<String>>,
+    pub imports: Option<Vec<Import>>,
 }
 
 fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
@@ -38,13 +36,8 @@ fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::E
     quantity::duration(&String::deserialize(from)?).map(Some).map_err(serde::de::Error::custom)
 }
 
-fn imports<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+fn imports<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Import>>, D::Error> {
     let names = Vec::<String>::deserialize(from)?;
-    match names.iter().find(|name| !IMPORTS.contains(&name.as_str())) {
-        None => Ok(Some(names)),
-        Some(name) => Err(serde::de::Error::custom(format!(
-            "{name:?} is no interface of the host: there are {}",
-            IMPORTS.join(", ")
-        ))),
-    }
+    let read = names.iter().map(|name| name.parse()).collect::<Result<_, _>>();
+    read.map(Some).map_err(serde::de::Error::custom)
 }
