@@ -238,7 +238,7 @@ fn letters(
 ) -> rusqlite::Result<Vec<KeptLetter>> {
     let sql = format!(
         "SELECT id, kept, size, time, kind, device, topic, step, plugin, digest, config, reason, trace, \
-         SUBSTR(frame, 1, :bytes), SUBSTR(original, 1, :bytes) \
+         COALESCE(SUBSTR(frame, 1, :bytes), x''), COALESCE(SUBSTR(original, 1, :bytes), x'') \
          FROM dead_letters WHERE id > :above AND {} ORDER BY id {} LIMIT :most",
         wanted(filter),
         if bounds.down { "DESC" } else { "ASC" },
