@@ -17,7 +17,7 @@ pub mod topic;
 
 pub use diff::{Changes, diff, taken_over};
 pub use load::{Loaded, Report, check, check_text, load};
-pub use locate::problem_at;
+pub use locate::{data_dir, problem_at};
 pub use model::*;
 pub use problem::{Problem, Problems, Severity};
 pub use topic::{Segment, TopicError, TopicFilter};

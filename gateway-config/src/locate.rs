@@ -1,7 +1,7 @@
 //! Where a key stands in a file, for mistakes that only show outside of this crate: a plugin that refuses its settings, a
 //! certificate that has expired.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -31,6 +31,18 @@ pub fn problem_at(file: &Path, key: &str, what: impl Into<String>, remedy: impl 
         what: what.into(),
         remedy: remedy.into(),
     }
+}
+
+/// The data folder that a configuration names, mistakes elsewhere or not; `None` if it names none.
+#[must_use]
+pub fn data_dir(file: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let (document, _) = DeTable::parse_recoverable(&text);
+    let DeValue::Table(gateway) = document.get_ref().get("gateway")?.get_ref() else { return None };
+    let DeValue::String(named) = gateway.get("data_dir")?.get_ref() else { return None };
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // An absolute path stays as it is.
+    (!named.is_empty()).then(|| folder.join(named.as_ref()))
 }
 
 /// The offset of the deepest part of the key that is there.
@@ -72,6 +84,18 @@ mod tests {
         assert_eq!(line("tenant.a.step[1].use"), 7);
         assert_eq!(line("tenant.a.step[1].with"), 6);
         assert_eq!(line("nowhere"), 0);
+        std::fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
+    fn the_data_folder_is_known_though_there_are_mistakes() {
+        let file = std::env::temp_dir().join(format!("sluice-data-dir-{}.toml", std::process::id()));
+        std::fs::write(&file, "[gateway]\ncolour = 1\ndata_dir = \"data\"\n[uplink\n").unwrap();
+        assert_eq!(data_dir(&file), Some(file.with_file_name("data")));
+        std::fs::write(&file, "[gateway]\ndata_dir = \"/var/lib/sluice\"\n").unwrap();
+        assert_eq!(data_dir(&file), Some(PathBuf::from("/var/lib/sluice")));
+        std::fs::write(&file, "[gateway]\ndata_dir = 1\n").unwrap();
+        assert_eq!(data_dir(&file), None);
         std::fs::remove_file(&file).unwrap();
     }
 }

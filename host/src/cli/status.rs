@@ -43,6 +43,9 @@ pub(super) fn status(json: bool, config: Option<&Path>, data_dir: Option<&Path>)
 
 /// The data folder of a configuration; its mistakes are told if they keep us from knowing it.
 pub(super) fn configured(config: Option<&Path>) -> Option<PathBuf> {
+    if let Some(data_dir) = gateway_config::data_dir(config?) {
+        return Some(data_dir);
+    }
     match gateway_config::load(config?) {
         Ok(loaded) => Some(loaded.config.gateway.data_dir),
         Err(problems) => {

@@ -43,6 +43,9 @@ pub(super) struct Said {
     /// What it said before that was another version, and shadows it had; the latest first.
     #[serde(default)]
     before: Vec<Version>,
+    /// What runs instead: it was promoted or taken back.
+    #[serde(default)]
+    instead: Option<Version>,
 }
 
 /// Most versions that are remembered of a step: only those the lane can go back to matter.
@@ -58,6 +61,7 @@ pub(super) struct Applied {
     tenants: BTreeMap<TenantId, Steps>,
     /// Versions that run instead of what the configuration says, as found at the start.
     instead: BTreeMap<(TenantId, Arc<str>), (Version, Version)>,
+    written: Vec<u8>,
 }
 
 impl Applied {
@@ -83,16 +87,25 @@ impl Applied {
             };
             let Some(versions) = versions.iter().find(|versions| *versions.step == *key) else { continue };
             let digest = &versions.current.digest;
-            if before.runs != said.runs || *digest == said.runs.digest || shelf.get(digest).is_err() {
+            if before.runs != said.runs || shelf.get(digest).is_err() {
                 continue;
             }
-            let known = before.shadow.iter().chain(&before.before).find(|version| version.digest == *digest);
-            let with = known.unwrap_or(&said.runs).with.clone();
+            let noted = before.instead.as_ref().filter(|instead| instead.digest == *digest);
+            let runs = match noted {
+                Some(instead) => instead.clone(),
+                None if *digest == said.runs.digest => continue,
+                // The power went before it could be noted.
+                None => {
+                    let mut known = before.shadow.iter().chain(&before.before);
+                    let with =
+                        known.find(|version| version.digest == *digest).unwrap_or(&said.runs).with.clone();
+                    Version { digest: digest.clone(), with }
+                }
+            };
             tracing::info!(
                 tenant = %tenant.id, step = %key, %digest, configured = %said.runs.digest,
                 "a step goes on with the version that was promoted or taken back; the configuration says nothing new"
             );
-            let runs = Version { digest: digest.clone(), with };
             self.instead.insert((tenant.id.clone(), key), (said.runs, runs));
         }
         self.effective(tenant, files, shelf)
@@ -135,6 +148,16 @@ impl Applied {
         self.tenants.insert(tenant.id.clone(), now);
     }
 
+    /// What a tenant's steps run now, by step.
+    pub(super) fn runs<'r>(&mut self, tenant: &TenantId, runs: impl Iterator<Item = (&'r str, Version)>) {
+        let Some(steps) = self.tenants.get_mut(tenant) else { return };
+        for (step, runs) in runs {
+            if let Some(said) = steps.get_mut(step) {
+                said.instead = Some(runs).filter(|runs| *runs != said.runs);
+            }
+        }
+    }
+
     /// Forgets tenants that are gone, and writes everything down. What cannot be written is logged: a promotion would not
     /// outlive a restart.
     pub(super) fn write(&mut self, tenants: &[TenantId]) {
@@ -144,12 +167,18 @@ impl Applied {
         }
     }
 
-    fn try_write(&self) -> std::io::Result<()> {
+    fn try_write(&mut self) -> std::io::Result<()> {
+        let text = serde_json::to_vec(&self.tenants)?;
+        if text == self.written {
+            return Ok(());
+        }
         let beside = self.file.with_extension("new");
         let mut file = fs::File::create(&beside)?;
-        file.write_all(&serde_json::to_vec(&self.tenants)?)?;
+        file.write_all(&text)?;
         file.sync_all()?;
-        fs::rename(&beside, &self.file)
+        fs::rename(&beside, &self.file)?;
+        self.written = text;
+        Ok(())
     }
 }
 
@@ -163,11 +192,13 @@ pub(super) fn steps(tenant: &Tenant, files: &Files) -> Steps {
         runs: version(&step.plugin, &step.with),
         shadow: step.shadow.as_ref().map(|shadow| version(&shadow.plugin, &shadow.with)),
         before: Vec::new(),
+        instead: None,
     });
     let decoders = tenant.decoders.values().map(|decoder| Said {
         runs: version(&decoder.plugin, &decoder.with),
         shadow: None,
         before: Vec::new(),
+        instead: None,
     });
     step_keys(tenant).into_iter().zip(steps.chain(decoders)).collect()
 }

@@ -16,7 +16,7 @@ use std::time::Instant;
 use gateway_config::{Config, Problem, Severity, Tenant, diff, taken_over};
 use wire::ids::TenantId;
 
-use super::applied::{Applied, Steps, steps};
+use super::applied::{Applied, Steps, Version, steps};
 use super::chain;
 use super::loader::{Files, Loader};
 use crate::admin::Answer;
@@ -93,10 +93,11 @@ impl Reloads {
         self.seen().last.clone()
     }
 
-    /// The digest of a step's plugin in the configuration.
-    pub(super) fn configured(&self, tenant: &TenantId, step: &str) -> Option<String> {
+    /// Whether a step runs what the configuration says.
+    pub(super) fn is_configured(&self, tenant: &TenantId, step: &StepStatus) -> bool {
         let seen = self.seen();
-        Some(seen.configured.get(tenant)?.get(step)?.runs.digest.clone())
+        let said = seen.configured.get(tenant).and_then(|steps| steps.get(step.name.as_str()));
+        said.is_some_and(|said| said.runs == runs(step))
     }
 
     /// Ends what takes long, for good.
@@ -134,6 +135,7 @@ impl Reloads {
             state.settle(&this.loader).await;
             match state.order(&tenant, &step, order).await {
                 Ok(reply) => {
+                    state.note(&this.loader);
                     let (from, to) = (&reply.from, &reply.to);
                     tracing::info!(tenant, step, ?order, %from, %to, "an operator's order to a step is carried out");
                     Answer::of(&reply)
@@ -161,9 +163,6 @@ impl State {
         let data_dir = self.running.gateway.data_dir.clone();
         let unnoted: Vec<_> =
             self.lanes.iter().filter(|(_, lane)| !lane.noted).map(|(id, _)| id.clone()).collect();
-        if unnoted.is_empty() {
-            return;
-        }
         for id in unnoted {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             let (folder, tenant) = (data_dir.clone(), id.clone());
@@ -237,6 +236,10 @@ impl State {
 
     /// Notes on disk what the configuration says now, and lets plugins go that nobody can go back to.
     fn note(&mut self, loader: &Loader) {
+        for (id, lane) in self.lanes.iter().filter(|(_, lane)| lane.noted) {
+            let steps = lane.runs();
+            self.applied.runs(id, steps.iter().map(|step| (step.name.as_str(), runs(step))));
+        }
         let ids: Vec<TenantId> = self.lanes.keys().cloned().collect();
         self.applied.write(&ids);
         let mut keep = BTreeSet::new();
@@ -254,6 +257,11 @@ impl State {
         }
         loader.shelf.prune(&keep);
     }
+}
+
+/// What a step runs.
+fn runs(step: &StepStatus) -> Version {
+    Version { digest: step.digest.clone(), with: step.config.clone() }
 }
 
 /// A tenant's part of a reload.

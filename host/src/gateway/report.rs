@@ -183,8 +183,8 @@ pub(super) fn of_stores(data_dir: &Path) -> Status {
 fn running_tenant(tenant: &TenantParts, now: i64, reloads: &Reloads) -> TenantStatus {
     let LaneStatus { state, steps, cpu, .. } = tenant.lane.status();
     let step = |step: crate::tenant::StepStatus| {
-        let configured = reloads.configured(&tenant.id, &step.name);
-        step_status(step, configured.as_deref())
+        let as_configured = reloads.is_configured(&tenant.id, &step);
+        step_status(step, as_configured, now)
     };
     TenantStatus {
         lane: match state {
@@ -205,14 +205,19 @@ fn running_tenant(tenant: &TenantParts, now: i64, reloads: &Reloads) -> TenantSt
     }
 }
 
-fn step_status(step: crate::tenant::StepStatus, configured: Option<&str>) -> StepStatus {
+fn step_status(step: crate::tenant::StepStatus, as_configured: bool, now: i64) -> StepStatus {
+    let from_now = |at: Instant| {
+        let nanoseconds = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        let (here, past) = (Instant::now(), at.elapsed());
+        now.saturating_add(nanoseconds(at.saturating_duration_since(here))).saturating_sub(nanoseconds(past))
+    };
     StepStatus {
         state: match (step.quarantine, &step.last_fault) {
             (None, _) => "running".to_owned(),
             (Some(what), None) => format!("quarantined, {what}"),
             (Some(what), Some(fault)) => format!("quarantined, {what}: {fault}"),
         },
-        as_configured: configured == Some(&step.digest),
+        as_configured,
         name: step.name,
         digest: step.digest,
         version: step.plugin,
@@ -222,8 +227,9 @@ fn step_status(step: crate::tenant::StepStatus, configured: Option<&str>) -> Ste
         seconds: step.busy.as_secs_f64(),
         quarantine: step.quarantine.map(|what| QuarantineStatus {
             what: what.to_owned(),
+            since: step.quarantined_at.map(from_now),
             why: step.last_fault.unwrap_or_default(),
-            ..QuarantineStatus::default()
+            next_probe: step.probe_at.map(from_now),
         }),
         shadow: step.shadow.map(|shadow| ShadowStatus {
             plugin: shadow.plugin,

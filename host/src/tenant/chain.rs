@@ -149,7 +149,8 @@ impl Chain {
         for (place, link) in self.steps.iter_mut().chain(&mut self.decoders).enumerate() {
             link.called.place = place;
             let previous = link.known.previous.as_ref().map(|previous| &previous.0);
-            board.runs(place, &link.called.digest, &link.called.plugin, previous);
+            board.runs(place, &link.called, previous);
+            link.show_quarantine();
         }
     }
 }

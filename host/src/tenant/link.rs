@@ -187,7 +187,7 @@ impl Link {
         if self.quarantined.take().is_some() {
             self.batches.clear();
             self.ticks.clear();
-            self.called.board.quarantined(self.called.place, None);
+            self.show_quarantine();
             tracing::info!(tenant = %self.called.tenant, step = %self.called.key, why, "a step is in use again");
         }
     }
@@ -218,11 +218,10 @@ impl Link {
 
     fn quarantine(&mut self, holds: bool, now: Instant) {
         self.quarantined = Some(Quarantined::new(&self.setup.quarantine, holds, now, rand::random()));
-        let what = if holds { "holds the lane" } else { "bypassed" };
-        self.called.board.quarantined(self.called.place, Some(what));
+        self.show_quarantine();
         let probe = self.setup.quarantine.probe.map_or(0.0, |every| every.as_secs_f64());
         tracing::error!(
-            tenant = %self.called.tenant, step = %self.called.key, digest = %self.called.digest, on_fault = what,
+            tenant = %self.called.tenant, step = %self.called.key, digest = %self.called.digest, holds,
             probe_s = probe, "a step failed too often and is quarantined: see its last fault in the status"
         );
     }
@@ -230,6 +229,14 @@ impl Link {
     fn probe_again(&mut self, now: Instant) {
         let holds = self.quarantined.is_some_and(|quarantined| quarantined.holds);
         self.quarantined = Some(Quarantined::new(&self.setup.quarantine, holds, now, rand::random()));
+        self.show_quarantine();
+    }
+
+    /// Tells whether it is quarantined.
+    pub(super) fn show_quarantine(&self) {
+        let what = self.quarantined.map(|it| if it.holds { "holds the lane" } else { "bypassed" });
+        let probe_at = self.quarantined.and_then(|it| it.probe_at);
+        self.called.board.quarantined(self.called.place, what, probe_at);
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use runtime::{Level, LogLine, Metric, MetricValue, StepFault};
 use wire::ids::TenantId;
 
+use super::account::Called;
 use super::pool::Usage;
 use super::shadow::ShadowReport;
 use crate::store::Version;
@@ -47,12 +48,18 @@ pub struct StepStatus {
     pub digest: String,
     /// Name and version of the plugin.
     pub plugin: String,
+    /// `with` as JSON, as it runs.
+    pub config: String,
     /// Digest and version of what ran before, if that can be gone back to.
     pub previous: Option<(String, String)>,
     /// A version that runs beside it.
     pub shadow: Option<ShadowReport>,
     /// What its quarantine means ("bypassed", "holds the lane"), if it is quarantined.
     pub quarantine: Option<&'static str>,
+    /// Since when it is quarantined.
+    pub quarantined_at: Option<Instant>,
+    /// When it is tried again; `None`: when the operator says so.
+    pub probe_at: Option<Instant>,
     /// Calls.
     pub calls: u64,
     /// Calls that faulted.
@@ -114,16 +121,17 @@ impl Board {
             let known = before.iter().position(|step| step.name == name);
             let mut step = known.map(|at| before.swap_remove(at)).unwrap_or_default();
             (step.name, step.digest, step.plugin) = (name.to_owned(), digest.to_owned(), plugin.to_owned());
-            (step.quarantine, step.shadow) = (None, None);
             status.steps.push(step);
         }
     }
 
-    /// What a step runs, and what it can go back to.
-    pub(super) fn runs(&self, place: usize, digest: &str, plugin: &str, previous: Option<&Version>) {
+    /// What a step runs, and what it can go back to. A shadow shows itself again with the next batch.
+    pub(super) fn runs(&self, place: usize, called: &Called, previous: Option<&Version>) {
         if let Some(step) = self.status().steps.get_mut(place) {
-            (step.digest, step.plugin) = (digest.to_owned(), plugin.to_owned());
+            (step.digest, step.plugin) = (called.digest.clone(), called.plugin.clone());
+            step.config.clone_from(&called.config);
             step.previous = previous.map(|version| (version.digest.clone(), version.version.clone()));
+            step.shadow = None;
         }
     }
 
@@ -173,9 +181,11 @@ impl Board {
         tracing::warn!(%tenant, %fault, %digest, rows, suppressed, "a plugin failed: rows are dead letters");
     }
 
-    pub(super) fn quarantined(&self, place: usize, what: Option<&'static str>) {
+    pub(super) fn quarantined(&self, place: usize, what: Option<&'static str>, probe_at: Option<Instant>) {
         if let Some(step) = self.status().steps.get_mut(place) {
-            step.quarantine = what;
+            let since = step.quarantined_at.or_else(|| Some(Instant::now()));
+            step.quarantined_at = since.filter(|_| what.is_some());
+            (step.quarantine, step.probe_at) = (what, probe_at);
         }
     }
 

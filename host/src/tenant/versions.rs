@@ -305,8 +305,8 @@ impl Maker<'_> {
         if let Some(shadow) = &mut link.shadow {
             shadow.restart();
         }
-        self.board.runs(place, &link.called.digest, &link.called.plugin, link.known.previous.as_ref().map(|it| &it.0));
-        self.board.quarantined(place, None);
+        self.board.runs(place, &link.called, link.known.previous.as_ref().map(|it| &it.0));
+        link.show_quarantine();
     }
 
     fn version(&self, setup: &Setup) -> Version {
