@@ -37,7 +37,8 @@ impl Called {
         self.board.log(&self.tenant, &self.key, &processed.logs, processed.logs_dropped);
         work.busy += took;
         if let Some(capture) = &mut work.capture {
-            capture.extend(processed.frames.iter().map(|routed| (routed.route.clone(), routed.frame.clone())));
+            capture
+                .extend(processed.frames.iter().map(|routed| (routed.route.clone(), routed.frame.clone())));
         }
         let dead_before = work.letters.count;
         for rejected in processed.rejected {

@@ -34,8 +34,7 @@ impl Chain {
     pub(super) async fn advance(&mut self, cycle: &mut Cycle, context: &CallContext) -> Progress {
         while let Some((decoder, messages)) = cycle.raw.pop_front() {
             let Some(link) = self.decoders.iter_mut().find(|link| link.setup.name == decoder) else {
-                let reason =
-                    format!("there is no decoder {decoder:?} in the configuration of this tenant");
+                let reason = format!("there is no decoder {decoder:?} in the configuration of this tenant");
                 let cause = Cause { kind: LetterKind::Undecodable, reason, ..Cause::default() };
                 cycle.work.letters.push_flow(&messages, &cycle.work.messages, &cause);
                 continue;
@@ -117,9 +116,7 @@ impl Chain {
     /// When the next step that holds the lane is probed.
     pub(super) fn next_probe(&self) -> Option<Instant> {
         let links = self.steps.iter().chain(&self.decoders);
-        links
-            .filter_map(|link| link.quarantined.filter(|quarantined| quarantined.holds)?.probe_at)
-            .min()
+        links.filter_map(|link| link.quarantined.filter(|quarantined| quarantined.holds)?.probe_at).min()
     }
 
     /// The step or decoder of that key.
@@ -154,4 +151,3 @@ impl Chain {
         }
     }
 }
-

@@ -85,13 +85,7 @@ fn columns(one: &Frame, other: &Frame) -> Option<Vec<usize>> {
     one.columns.iter().map(place).collect()
 }
 
-fn differs(
-    one: &Column,
-    row: usize,
-    other: &Column,
-    other_row: usize,
-    tolerance: f64,
-) -> Option<String> {
+fn differs(one: &Column, row: usize, other: &Column, other_row: usize, tolerance: f64) -> Option<String> {
     let status = |column: &Column, row| column.status.get(row).copied().unwrap_or_default();
     let values = match (&one.values, &other.values) {
         (Values::F64(one), Values::F64(other)) => {

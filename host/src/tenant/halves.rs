@@ -29,6 +29,9 @@ const TIMEOUTS: u32 = 8;
 /// Of each, what is kept for parts that were not tried yet when splitting ends.
 const KEPT: u32 = 2;
 
+/// How far a call that runs out of time may go beyond its limit: two slices, on a busy machine.
+const OVERRUN: Duration = Duration::from_millis(20);
+
 /// What may still be tried in a cycle.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget {
@@ -55,7 +58,7 @@ impl Budget {
             Some("too many calls ran out of time")
         } else if self.calls <= KEPT {
             Some("too many calls failed")
-        } else if self.failing >= limit * (TIMEOUTS - KEPT) {
+        } else if self.failing >= (limit + OVERRUN) * (TIMEOUTS - KEPT) {
             Some("calls that failed took too long")
         } else {
             None
@@ -68,7 +71,7 @@ impl Budget {
             Some("too many calls ran out of time")
         } else if self.calls == 0 {
             Some("too many calls failed")
-        } else if self.failing >= limit * TIMEOUTS {
+        } else if self.failing >= (limit + OVERRUN) * TIMEOUTS {
             Some("calls that failed took too long")
         } else {
             None

@@ -210,7 +210,8 @@ impl Running {
         let held = match &self.chain {
             None => Some((String::new(), self.waits_because.clone())),
             Some(chain) => chain.holds(now).map(|link| {
-                let reason = self.board.status().steps.get(link.called.place).and_then(|step| step.last_fault.clone());
+                let reason =
+                    self.board.status().steps.get(link.called.place).and_then(|step| step.last_fault.clone());
                 (link.called.key.to_string(), format!("quarantined: {}", reason.unwrap_or_default()))
             }),
         };
@@ -394,12 +395,10 @@ pub(super) async fn apart<T: Send + 'static>(
 /// What a future comes to; `None` if it panicked.
 async fn caught<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
-    std::future::poll_fn(|context| {
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
-            Err(_) => Poll::Ready(None),
-        }
+    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
+        Err(_) => Poll::Ready(None),
     })
     .await
 }

@@ -62,11 +62,7 @@ impl Running {
         self.store.commit_async(commit).await;
     }
 
-    async fn swap(
-        &mut self,
-        tenant: Tenant,
-        plugins: Plugins,
-    ) -> Result<(SwapReport, Changes), LaneError> {
+    async fn swap(&mut self, tenant: Tenant, plugins: Plugins) -> Result<(SwapReport, Changes), LaneError> {
         // What steps that are new here may have kept in an earlier life.
         let known = |key: &str| self.chain.as_ref().is_some_and(|chain| chain.link(key).is_some());
         let keys = Setup::all(&tenant, &plugins);
@@ -192,7 +188,8 @@ impl Running {
 
     async fn replay(&mut self, letters: Vec<(i64, DeadLetter)>, reply: Reply<ReplayReport>) {
         let tenant = self.config.tenant.id.clone();
-        let held = self.in_hand.is_some() || self.chain.as_ref().is_none_or(|chain| chain.holds(Instant::now()).is_some());
+        let held = self.in_hand.is_some()
+            || self.chain.as_ref().is_none_or(|chain| chain.holds(Instant::now()).is_some());
         let Some(chain) = self.chain.as_ref().filter(|_| !held) else {
             return reply.send(Err(LaneError::Held { tenant }));
         };
@@ -232,7 +229,9 @@ impl Running {
             Ok((_, changes)) => self.store.commit_async(changes.commit()).await,
             Err(error) => {
                 tracing::error!(tenant = %self.config.tenant.id, step = %step, %error, "a shadow whose budget held cannot be promoted");
-                if let Some(shadow) = self.chain.as_mut().and_then(|chain| chain.link_mut(&step)?.shadow.as_mut()) {
+                if let Some(shadow) =
+                    self.chain.as_mut().and_then(|chain| chain.link_mut(&step)?.shadow.as_mut())
+                {
                     shadow.stop(&error.to_string());
                 }
             }

@@ -49,8 +49,7 @@ impl Batches {
             }
             None => self.parts.push_back(Part { number, all: 1, failed: u64::from(failed) }),
         }
-        let (all, bad) =
-            self.parts.iter().fold((0, 0), |sum, part| (sum.0 + part.all, sum.1 + part.failed));
+        let (all, bad) = self.parts.iter().fold((0, 0), |sum, part| (sum.0 + part.all, sum.1 + part.failed));
         failed && bad >= u64::from(rule.faults) && bad * 2 > all
     }
 

@@ -90,9 +90,7 @@ impl Setup {
         config.imports = granted(&self.imports);
         config.state_version = state_version;
         Ok(match self.role {
-            Role::Step => {
-                Runner::Step(Step::new_async(engine, &self.plugin, config, state, context).await?)
-            }
+            Role::Step => Runner::Step(Step::new_async(engine, &self.plugin, config, state, context).await?),
             Role::Decoder => {
                 Runner::Decoder(DecodeStep::new_async(engine, &self.plugin, config, state, context).await?)
             }

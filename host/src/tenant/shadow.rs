@@ -137,15 +137,7 @@ impl Shadow {
                 None
             }
         };
-        Self {
-            config,
-            setup,
-            report,
-            candidate: None,
-            again_at: None,
-            timeouts: 0,
-            period: Period::new(now),
-        }
+        Self { config, setup, report, candidate: None, again_at: None, timeouts: 0, period: Period::new(now) }
     }
 
     /// Whether it is the candidate of this configuration.

@@ -66,12 +66,7 @@ impl Changes {
     }
 
     pub(super) fn commit(self) -> Commit {
-        Commit {
-            versions: self.versions,
-            state_reset: self.reset,
-            state: self.state,
-            ..Commit::default()
-        }
+        Commit { versions: self.versions, state_reset: self.reset, state: self.state, ..Commit::default() }
     }
 
     fn migrated(&mut self, step: &Arc<str>, link: &mut Link) {
@@ -174,8 +169,7 @@ impl Maker<'_> {
     /// Puts what was planned together with what runs on, in the order of the configuration.
     pub(super) fn assemble(&self, old: Option<Chain>, planned: Vec<Planned>) -> Chain {
         let old = old.map(|old| old.steps.into_iter().chain(old.decoders)).into_iter().flatten();
-        let mut old: HashMap<Arc<str>, Link> =
-            old.map(|link| (Arc::clone(&link.called.key), link)).collect();
+        let mut old: HashMap<Arc<str>, Link> = old.map(|link| (Arc::clone(&link.called.key), link)).collect();
         let mut chain = Chain::default();
         for planned in planned {
             let link = match planned {
@@ -222,7 +216,8 @@ impl Maker<'_> {
 
     /// Puts a step's shadow in its place.
     pub(super) async fn promote(&self, link: &mut Link) -> Result<Changes, LaneError> {
-        let missing = || LaneError::NoShadow { tenant: self.tenant.clone(), step: link.called.key.to_string() };
+        let missing =
+            || LaneError::NoShadow { tenant: self.tenant.clone(), step: link.called.key.to_string() };
         let shadow = link.shadow.as_ref().ok_or_else(missing)?;
         let setup = shadow.setup.clone().ok_or_else(missing)?;
         let watch = Watch::new(&shadow.config, Instant::now());
@@ -233,8 +228,10 @@ impl Maker<'_> {
             previous_setup: Some(link.setup.clone()),
         };
         let version = Some(link.known.current.version.clone());
-        let runner =
-            setup.make(self.engine, state, version, &self.context).await.map_err(|cause| self.refused(cause))?;
+        let runner = setup
+            .make(self.engine, state, version, &self.context)
+            .await
+            .map_err(|cause| self.refused(cause))?;
         let mut changes = Changes::default();
         self.replace(link, Link::new(self.called(&setup), runner, setup, known));
         changes.migrated(&Arc::clone(&link.called.key), link);

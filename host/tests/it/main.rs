@@ -15,6 +15,7 @@ mod listener;
 mod stamp;
 mod store;
 mod store_crash;
+mod store_look;
 mod store_model;
 mod uplink;
 mod uplink_ways;
@@ -22,7 +23,7 @@ mod uplink_ways;
 use std::time::{Duration, Instant};
 
 /// Waits until something is so; fails after half a minute with what was waited for.
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
         assert!(started.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
