@@ -58,6 +58,10 @@ pub struct Gateway {
     pub data_dir: PathBuf,
     /// Its configuration file.
     pub config: PathBuf,
+    /// Environment of the process.
+    pub environment: Vec<(String, String)>,
+    /// A program with its arguments that starts it, e.g. in a network namespace; empty: none.
+    pub within: Vec<String>,
     process: Option<Process>,
     /// What former lives have used.
     spent: Duration,
@@ -76,6 +80,8 @@ impl Gateway {
             mqtt,
             data_dir: dir.join(id),
             config: dir.join(format!("{id}.toml")),
+            environment: Vec::new(),
+            within: Vec::new(),
             process: None,
             spent: Duration::ZERO,
             peak: 0,
@@ -138,8 +144,9 @@ impl Gateway {
     /// # Errors
     /// When the program cannot be started.
     pub fn spawn(&mut self) -> Result<()> {
-        let mut command = Command::new(binary("sluice-gateway")?);
+        let mut command = crate::process::within(&self.within, &binary("sluice-gateway")?);
         command.arg("run").arg("--config").arg(&self.config);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::start(&self.id, &mut command, &self.config.with_extension("log"))?);
         Ok(())
     }
@@ -241,7 +248,8 @@ impl Gateway {
     /// When the program cannot be started.
     pub fn cli(&self, command: &str, arguments: &[&str]) -> Result<Output> {
         let mut cli = Command::new(binary("sluice-gateway")?);
-        Ok(cli.arg(command).arg("--config").arg(&self.config).args(arguments).output()?)
+        // At the end, for commands that have commands of their own.
+        Ok(cli.arg(command).args(arguments).arg("--config").arg(&self.config).output()?)
     }
 
     fn count(&mut self, usage: Usage) {

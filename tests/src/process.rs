@@ -147,6 +147,19 @@ impl Drop for Process {
     }
 }
 
+/// A program, or another one (with its arguments) that becomes it.
+#[must_use]
+pub fn within(within: &[String], program: &Path) -> Command {
+    match within.split_first() {
+        None => Command::new(program),
+        Some((first, rest)) => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    }
+}
+
 /// CPU time and memory of a process, see proc(5).
 ///
 /// # Errors

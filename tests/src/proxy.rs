@@ -72,6 +72,7 @@ struct Line {
     flows: AtomicU64,
     connections: AtomicU64,
     lost: AtomicU64,
+    passed: AtomicU64,
     random: Mutex<Random>,
     under_way: Arc<Semaphore>,
 }
@@ -93,6 +94,7 @@ impl Proxy {
             flows: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
             random: Mutex::new(Random(seed)),
             under_way: Arc::new(Semaphore::new(MAX_UNDER_WAY)),
         });
@@ -142,6 +144,12 @@ impl Proxy {
     #[must_use]
     pub fn attempts(&self) -> u64 {
         self.flows() + self.connections()
+    }
+
+    /// Bytes of datagrams that were not lost, both ways together.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.line.passed.load(Ordering::Relaxed)
     }
 
     /// Datagrams that were lost on purpose.
@@ -211,6 +219,7 @@ impl Lane {
             self.line.lost.fetch_add(1, Ordering::Relaxed);
             return;
         };
+        self.line.passed.fetch_add(datagram.len() as u64, Ordering::Relaxed);
         if at <= Instant::now() {
             send(socket, datagram, to).await;
             return;

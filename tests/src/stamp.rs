@@ -30,6 +30,8 @@ pub struct Stamp {
     pub address: SocketAddr,
     /// Its configuration file.
     pub config: PathBuf,
+    /// A program with its arguments that starts it, e.g. with a limit; empty: none.
+    pub within: Vec<String>,
     process: Option<Process>,
     spent: Duration,
 }
@@ -45,6 +47,7 @@ impl Stamp {
             id: id.to_owned(),
             address,
             config: dir.join(format!("{id}.toml")),
+            within: Vec::new(),
             process: None,
             spent: Duration::ZERO,
         };
@@ -80,6 +83,25 @@ impl Stamp {
         fs::write(self.roster(), text).context("the roster")
     }
 
+    /// Sets a key of `[stamp]` to a value in TOML; from the next start on.
+    ///
+    /// # Errors
+    /// When the configuration cannot be written.
+    pub fn configure(&self, key: &str, value: &str) -> Result<()> {
+        let text = fs::read_to_string(&self.config)?;
+        let others = text.lines().filter(|line| line.split_once(" = ").is_none_or(|(of, _)| of != key));
+        let mut text = others.collect::<Vec<_>>().join("\n");
+        writeln!(text, "\n{key} = {value}")?;
+        fs::write(&self.config, text).context("the stamp's configuration")
+    }
+
+    /// From the next start on no file of it grows beyond so many KiB, as on a disk that is full; `None`: no limit.
+    pub fn limit_files(&mut self, kib: Option<u32>) {
+        // In dash's units of 512 bytes. Ignored signals stay ignored: the write fails instead.
+        let limit = |kib: u32| format!("ulimit -f {}; trap '' XFSZ; exec \"$0\" \"$@\"", kib * 2);
+        self.within = kib.map_or(Vec::new(), |kib| ["sh".to_owned(), "-c".to_owned(), limit(kib)].to_vec());
+    }
+
     /// Starts it and waits until it listens.
     ///
     /// # Errors
@@ -87,7 +109,7 @@ impl Stamp {
     pub fn start(&mut self) -> Result<()> {
         let log = self.config.with_extension("log");
         let before = fs::metadata(&log).map_or(0, |log| log.len()) as usize;
-        let mut command = Command::new(binary("sluice-stamp")?);
+        let mut command = crate::process::within(&self.within, &binary("sluice-stamp")?);
         command.arg("run").arg("--config").arg(&self.config);
         let process = self.process.insert(Process::start(&self.id, &mut command, &log)?);
         wait_until("the stamp listens", PATIENCE, || {
@@ -166,6 +188,19 @@ impl Stamp {
         rows.collect()
     }
 
+    /// How much later than measured each row of telemetry was received, in nanoseconds; of those measured between two times,
+    /// both as `sluice-stamp export` takes them.
+    ///
+    /// # Errors
+    /// When the export fails.
+    pub fn delays_between(&self, since: &str, until: &str) -> Result<Vec<i64>> {
+        let rows = self.export(&["--since", since, "--until", until])?.map(|line| {
+            let row: Row = serde_json::from_str(&line?)?;
+            Ok(row.received_ns - row.time_ns)
+        });
+        rows.collect()
+    }
+
     /// Has `sluice-stamp tail` write every row, and says how many lines those were; nothing is made of them.
     ///
     /// # Errors
@@ -198,8 +233,12 @@ impl Stamp {
     }
 
     fn lines(&self) -> Result<Export> {
+        self.export(&[])
+    }
+
+    fn export(&self, filters: &[&str]) -> Result<Export> {
         let mut export = Command::new(binary("sluice-stamp")?);
-        export.arg("export").arg("--config").arg(&self.config).args(["--format", "json"]);
+        export.arg("export").arg("--config").arg(&self.config).args(["--format", "json"]).args(filters);
         let mut child = export.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let out = child.stdout.take().context("the export has no output")?;
         Ok(Export { child, lines: BufReader::with_capacity(1 << 20, out) })

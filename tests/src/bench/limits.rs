@@ -16,6 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::measure::{Rate, repeat};
 use crate::pki::{Identity, Pki};
+use crate::proxy::{Faults, Proxy};
 
 /// Copying a block of that many bytes.
 #[must_use]
@@ -76,6 +77,50 @@ pub fn quic_stream(dir: &Path, bytes: usize, time: Duration) -> Result<Rate> {
         let received = receiver.await??;
         let (rate, total) = sent?;
         anyhow::ensure!(received == total, "{received} of {total} bytes arrived");
+        Ok(rate)
+    })
+}
+
+/// Blocks through one stream of a QUIC connection as above, over a line with faults; bytes per second that had arrived, from
+/// the first one on.
+///
+/// # Errors
+/// When the connection cannot be made.
+pub fn quic_stream_over(dir: &Path, seed: u64, line: Faults, time: Duration) -> Result<f64> {
+    const BLOCK: usize = 16 << 10;
+    let pki = Pki::create(dir)?;
+    let (server, client) = (pki.server("stamp")?, pki.gateway("limit")?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listener = {
+        let _inside = runtime.enter();
+        quinn::Endpoint::server(server_config(&server, &pki)?, (Ipv4Addr::LOCALHOST, 0).into())?
+    };
+    // It has a runtime of its own.
+    let proxy = Proxy::start(listener.local_addr()?, seed)?;
+    proxy.set(line);
+    runtime.block_on(async {
+        let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
+        let connecting = endpoint.connect_with(client_config(&client, &pki)?, proxy.address, "localhost")?;
+        let (connection, accepted) =
+            tokio::try_join!(async { Ok::<_, anyhow::Error>(connecting.await?) }, async {
+                Ok(listener.accept().await.context("no connection")?.await?)
+            },)?;
+        let mut send = connection.open_uni().await?;
+        let sending = tokio::spawn(async move {
+            let block = bytes::Bytes::from(vec![0xA5u8; BLOCK]);
+            // Ends with the connection.
+            while send.write_chunk(block.clone()).await.is_ok() {}
+        });
+        let mut receive = accepted.accept_uni().await?;
+        receive.read_chunk(usize::MAX, true).await?;
+        let (start, mut received) = (std::time::Instant::now(), 0);
+        while start.elapsed() < time {
+            let chunk = receive.read_chunk(usize::MAX, true).await?.context("the stream ended")?;
+            received += chunk.bytes.len();
+        }
+        let rate = received as f64 / start.elapsed().as_secs_f64();
+        connection.close(0u32.into(), b"");
+        sending.await?;
         Ok(rate)
     })
 }

@@ -1,7 +1,9 @@
 //! The benches: each stage alone in this process, then the whole path with real processes, always beside the limit
 //! measured in the same run. Read ratios: the machine is shared and noisy.
 
+pub mod backlog;
 pub mod bare;
+pub mod goodput;
 pub mod limits;
 pub mod measure;
 pub mod path;
@@ -25,5 +27,11 @@ pub fn run(only: Option<&str>) -> Result<Bench> {
         transport::run(&mut bench, dir.path(), &batch)?;
     }
     path::run(&mut bench, selected)?;
+    if selected("drain") {
+        backlog::run(&mut bench, only.is_some())?;
+    }
+    if selected("goodput") {
+        goodput::run(&mut bench)?;
+    }
     Ok(bench)
 }

@@ -72,6 +72,7 @@ fn uplink(bench: &mut Bench, dir: &Path, batch: &Encoded) -> Result<()> {
         installation: InstallationId(1),
         software: "bench".into(),
         budget_file: None,
+        routes_file: None,
     };
     let folder = Arc::new(DataFolder::lock(&dir.join("uplink"))?);
     let store = Store::open(&folder, &TenantId::new(TENANT)?, StoreConfig::default())?.store;

@@ -9,7 +9,8 @@ struct Arguments {
     /// Print the results as one JSON object on the last line.
     #[arg(long)]
     json: bool,
-    /// Only what has this in its name: `stages`, `qos0`, `qos1`, `full`, `latency`, `outage`.
+    /// Only what has this in its name: `stages`, `qos0`, `qos1`, `full`, `latency`, `outage`, `drain` (by name
+    /// with an hour's backlog, else with six minutes'), `goodput`.
     only: Option<String>,
     /// Be the bare listener: for the bench itself.
     #[arg(long, hide = true)]

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use e2e::gateway::Setup;
 use e2e::load::{Fleet, Ledger, Load};
-use e2e::oracle::{self, Rules};
 use e2e::process::wait_until;
 use e2e::proxy::{Faults, Proxy};
 use e2e::world::workload_chain;
 
-use crate::site::{PATIENCE, Site, plan};
+use crate::site::{PATIENCE, Site, plan, settle_each};
 
 fn start(tenants: &[&str]) -> (Site, Proxy) {
     let tenants = tenants.iter().map(|tenant| ((*tenant).to_owned(), workload_chain(tenant))).collect();
@@ -75,14 +74,7 @@ fn after_an_outage_a_small_backlog_does_not_wait_for_a_large_one() {
     // Turns are of 128 KiB: about a third of it.
     assert!(left > large / 3, "{left} of {large} rows of the large backlog were left");
     proxy.set(Faults::default());
-    site.drain();
-    for ledger in [acme, globex] {
-        let tenant = ledger.devices[0].tenant.clone();
-        let landed =
-            site.stamp.landed().unwrap().filter(|row| row.as_ref().is_ok_and(|row| row.tenant == tenant));
-        let account = oracle::settle(&ledger, |_| Rules::default(), landed).unwrap();
-        assert!(account.is_kept(), "{account:#?}");
-    }
+    settle_each(&mut site, &[&acme, &globex]);
 }
 
 /// Publishes as fast as it is taken.

@@ -107,15 +107,30 @@ impl Site {
     }
 }
 
+/// The tenants in rows that landed are checked one by one, each against what its devices were acknowledged.
+pub(crate) fn settle_each(site: &mut Site, ledgers: &[&e2e::load::Ledger]) {
+    site.drain();
+    for ledger in ledgers {
+        let tenant = ledger.devices[0].tenant.clone();
+        let rows = site.stamp.landed().unwrap();
+        let landed = rows.filter(|row| row.as_ref().is_ok_and(|row| row.tenant == tenant));
+        let account = oracle::settle(ledger, |_| Rules::default(), landed).unwrap();
+        assert!(account.is_kept(), "{account:#?}\n{}", site.gateway.log());
+    }
+}
+
 /// A plan with the seed printed, so that a failure can be played again.
 pub(crate) fn plan(address: SocketAddr, fleets: Vec<Fleet>, rate: f64) -> Plan {
     let seed = seed();
     Plan { address, fleets, rate: Some(rate), each: None, window: 32, cut_after: None, seed }
 }
 
-/// What everything random of a test follows from; printed.
+/// What everything random of a test follows from: `SLUICE_SEED`, or another one each time. Printed, and so shown when the test
+/// fails.
 pub(crate) fn seed() -> u64 {
-    let seed = std::process::id().into();
-    println!("seed {seed}");
+    let given = std::env::var("SLUICE_SEED").ok();
+    let seed =
+        given.map_or(std::process::id().into(), |given| given.parse().expect("SLUICE_SEED is a number"));
+    println!("to play it again: SLUICE_SEED={seed}");
     seed
 }
