@@ -90,6 +90,8 @@ pub trait Outbox: Send + Sync {
     /// These ranges (inclusive) are durable at the stamp, as batches or as receipts: they may be deleted. Does not wait.
     fn landed(&self, ranges: &[(Sequence, Sequence)]);
     /// The stamp will never take this batch: it becomes a dead letter with its bytes, and a loss receipt with this
-    /// reason takes its place in the stream. Does not wait.
-    fn give_up(&self, seq: Sequence, reason: &str);
+    /// reason takes its place in the stream. Does not wait; `false` if too many are under way: say it again after the next
+    /// commit.
+    #[must_use]
+    fn give_up(&self, seq: Sequence, reason: &str) -> bool;
 }

@@ -20,7 +20,7 @@ use super::Commit;
 pub(super) const JOBS: usize = 256;
 /// Most bytes queued ([`Commit::weight`]).
 pub(super) const BYTES: usize = 8 << 20;
-/// Most refusals by the stamp noted at a time; a batch beyond stays in the outbox and is offered again.
+/// Most refusals by the stamp noted at a time; who notes one more is told so.
 const GIVEN_UP: usize = 1_024;
 
 #[derive(Default)]
@@ -141,13 +141,15 @@ impl Queue {
         self.wake_for_landed(inner);
     }
 
-    /// Notes a batch that the stamp will never take.
-    pub(super) fn give_up(&self, seq: Sequence, reason: &str) {
+    /// Notes a batch that the stamp will never take; `false` if there are too many already.
+    pub(super) fn give_up(&self, seq: Sequence, reason: &str) -> bool {
         let mut inner = self.lock();
-        if !inner.closed && inner.given_up.len() < GIVEN_UP {
+        let room = inner.given_up.len() < GIVEN_UP;
+        if room && !inner.closed {
             inner.given_up.push((seq, reason.to_owned()));
         }
         self.wake_for_landed(inner);
+        room
     }
 
     fn wake_for_landed(&self, mut inner: MutexGuard<'_, Inner>) {

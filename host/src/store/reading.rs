@@ -68,8 +68,8 @@ impl Outbox for Store {
         self.shared.queue.landed(ranges);
     }
 
-    fn give_up(&self, seq: Sequence, reason: &str) {
-        self.shared.queue.give_up(seq, reason);
+    fn give_up(&self, seq: Sequence, reason: &str) -> bool {
+        self.shared.queue.give_up(seq, reason)
     }
 }
 

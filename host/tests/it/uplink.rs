@@ -267,7 +267,7 @@ fn receipts_of_what_the_store_gave_up_reach_the_stamp() {
     let site = Site::new();
     let store = site.store("acme");
     fill(&store, 5, 300, Priority::Normal);
-    store.give_up(Sequence(2), "test");
+    assert!(store.give_up(Sequence(2), "test"));
     store.settle();
     let stamp = TestStamp::start(&site.pki, Manner::Honest);
     let uplink = start(&site.config(&stamp, &["acme"]), &[&store]);

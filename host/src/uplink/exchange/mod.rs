@@ -10,6 +10,7 @@
 mod answers;
 mod sending;
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -105,6 +106,9 @@ struct Tenant {
     losses_due: bool,
     /// Not all receipts found room: read them again when some have landed.
     losses_cut: bool,
+    /// Batches refused for good that the store has not noted yet. Nothing more is sent meanwhile, so they are at most those
+    /// that were on their way.
+    refused: VecDeque<(Sequence, String)>,
 }
 
 /// An answer of the store.
@@ -249,6 +253,7 @@ impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
             // An outbox that is gone has nothing new.
             if tenant.waiting.has_changed().unwrap_or(false) {
                 tenant.losses_due |= tenant.waiting.borrow_and_update().losses > 0;
+                tenant.give_up_refused();
                 self.feed.woken(place);
             }
         }
@@ -299,7 +304,25 @@ impl Tenant {
     fn new(outbox: &Arc<dyn Outbox>) -> Self {
         let waiting = outbox.waiting();
         let losses_due = waiting.borrow().losses > 0;
-        Self { outbox: outbox.clone(), waiting, admitted: false, losses_due, losses_cut: false }
+        Self {
+            outbox: outbox.clone(),
+            waiting,
+            admitted: false,
+            losses_due,
+            losses_cut: false,
+            refused: VecDeque::new(),
+        }
+    }
+}
+
+impl Tenant {
+    /// Tells the store of as many refused batches as it takes now; the rest after its next commit.
+    fn give_up_refused(&mut self) {
+        while let Some((seq, reason)) = self.refused.front()
+            && self.outbox.give_up(*seq, reason)
+        {
+            self.refused.pop_front();
+        }
     }
 }
 

@@ -19,13 +19,16 @@ impl<N: FnMut(News) + Send> Exchange<'_, N> {
             let outbox = tenant.outbox.clone();
             return Some(Box::pin(async move { Answer::Losses(place, outbox.losses().await) }));
         }
-        let (session, window) = (&self.session, self.subject.window);
+        let (session, tenants, window) = (&self.session, &self.tenants, self.subject.window);
         let total = self.on_the_way().1;
         // Of several tenants none holds more than half of the window: one that is not acknowledged leaves room.
         let share = if self.tenants.len() > 1 { window / 2 } else { window };
         let budget = usize::try_from(self.budget_left()).unwrap_or(usize::MAX);
         let least = if budget == 0 { Priority::High } else { Priority::Low };
         let wanted = self.feed.next(least, |place| {
+            if tenants.get(place).is_none_or(|tenant| !tenant.refused.is_empty()) {
+                return 0;
+            }
             let index = TenantIndex(place as u16);
             let (batches, bytes) = session.on_the_way(index);
             let left = (window as u64).saturating_sub(total).min((share as u64).saturating_sub(bytes));
@@ -99,9 +102,10 @@ impl<N: FnMut(News) + Send> Exchange<'_, N> {
 
     pub(super) fn give_up(&mut self, place: usize, seq: Sequence, reason: &str) {
         self.board.given_up.fetch_add(1, Ordering::Relaxed);
-        if let Some(tenant) = self.tenants.get(place) {
+        if let Some(tenant) = self.tenants.get_mut(place) {
             tracing::error!(tenant = %tenant.outbox.tenant(), %seq, reason, "batch given up: it becomes a dead letter");
-            tenant.outbox.give_up(seq, reason);
+            tenant.refused.push_back((seq, reason.to_owned()));
+            tenant.give_up_refused();
         }
     }
 
