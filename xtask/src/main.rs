@@ -76,7 +76,7 @@ fn main() -> Result<()> {
     match Options::parse().task {
         Task::Test { arguments } => {
             guests::build()?;
-            setup::mosquitto()?;
+            setup::packages()?;
             // With the tests, so that binaries and tests share every dependency.
             build(root, &["--bins", "--tests"])?;
             let all = ["test", "--release"].map(str::to_owned);

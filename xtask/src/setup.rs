@@ -1,4 +1,4 @@
-//! What a fresh machine lacks beside the WebAssembly target ([`crate::guests`]): Debian's mosquitto. Says what it
+//! What a fresh machine lacks beside the WebAssembly target ([`crate::guests`]): two packages of Debian's. Says what it
 //! installs; where it cannot, says the one command to run. Installs nothing else.
 
 use std::path::{Path, PathBuf};
@@ -6,23 +6,29 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 
-/// Installs Debian's mosquitto when it is missing: the broker of the tests that subscribe at one.
-pub(crate) fn mosquitto() -> Result<()> {
-    const COMMAND: &str = "apt-get update && apt-get install --yes --no-install-recommends mosquitto";
-    if has_mosquitto() {
+/// Installs what the tests need and is missing: the broker mosquitto, for those that subscribe at one, and libfaketime, for
+/// the one that sets a gateway's clock.
+pub(crate) fn packages() -> Result<()> {
+    let missing = || {
+        let needed = [("mosquitto", has_mosquitto()), ("libfaketime", has_faketime())];
+        needed.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect::<Vec<_>>().join(" ")
+    };
+    let names = missing();
+    if names.is_empty() {
         return Ok(());
     }
-    println!("Installing the broker mosquitto, which the tests use ({COMMAND}) …");
+    let command = format!("apt-get update && apt-get install --yes --no-install-recommends {names}");
+    println!("Installing what the tests use ({command}) …");
     let installed = Command::new("sh")
-        .args(["-c", COMMAND])
+        .args(["-c", &command])
         .env("DEBIAN_FRONTEND", "noninteractive")
         // The tests start a broker of their own: the package shall not start its service.
         .env("RUNLEVEL", "1")
         .stdout(Stdio::null())
         .status();
     ensure!(
-        installed.is_ok_and(|status| status.success()) && has_mosquitto(),
-        "the tests need the broker mosquitto; install it as root with: {COMMAND}"
+        installed.is_ok_and(|status| status.success()) && missing().is_empty(),
+        "the tests need {names}; install as root with: {command}"
     );
     Ok(())
 }
@@ -31,4 +37,10 @@ fn has_mosquitto() -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let sbin = [PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")];
     std::env::split_paths(&path).chain(sbin).any(|folder| Path::is_file(&folder.join("mosquitto")))
+}
+
+/// In the folder of libraries of whatever processor.
+fn has_faketime() -> bool {
+    let Ok(mut folders) = std::fs::read_dir("/usr/lib") else { return false };
+    folders.any(|folder| folder.is_ok_and(|folder| folder.path().join("faketime/libfaketime.so.1").is_file()))
 }
