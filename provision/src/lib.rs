@@ -2,10 +2,14 @@
 //!
 //! In the order of a registration: a gateway proves who it is ([`attestation`]), each of its tenants gets a stamp by rules
 //! ([`allocation`]), it gets a certificate ([`authority`]), and all of it is on disk ([`registry`], with the records of
-//! [`model`]) before anybody is told.
+//! [`model`]) before anybody is told. [`api`] is how all of that is asked for, over HTTPS.
 
 pub mod allocation;
+pub mod api;
 pub mod attestation;
 pub mod authority;
+pub mod cli;
+pub mod config;
 pub mod model;
 pub mod registry;
+pub mod run;

@@ -54,6 +54,28 @@ impl Books<'_> {
                 assignments.push(self.assign(&gateway, share, latencies)?);
             }
         }
+        self.with_endpoints(gateway, assignments)
+    }
+
+    /// What a gateway has that has registered before.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`] and [`Refusal::Blocked`].
+    pub fn again(&mut self, id: &GatewayId) -> Result<Registered, RegistryError> {
+        let known = one(self.db, id).map_err(|error| self.failed(&error))?;
+        let known = known.ok_or_else(|| unknown("gateway", id))?;
+        let enrolment =
+            self.find_enrolment(&known.enrolment)?.ok_or_else(|| unknown("enrolment", &known.enrolment))?;
+        let gateway = self.known_or_new(id, &enrolment)?;
+        let assignments = self.assignments(id)?;
+        self.with_endpoints(gateway, assignments)
+    }
+
+    fn with_endpoints(
+        &self,
+        gateway: Gateway,
+        assignments: Vec<Assignment>,
+    ) -> Result<Registered, RegistryError> {
         let with_endpoints = assignments.into_iter().map(|assignment| {
             let endpoints = self.endpoints(&assignment.stamp)?;
             Ok((assignment, endpoints))

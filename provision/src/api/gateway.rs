@@ -1,0 +1,209 @@
+//! What gateways ask: a challenge, registration, renewal, their assignments.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use wire::ids::{EnrolmentId, GatewayId};
+use wire::provisioning::{Answer, Assigned, Bytes, Challenge, Register, Registration, Renew};
+
+use super::peers::{self, Peer};
+use super::problem::Refused;
+use super::{Service, now};
+use crate::attestation::{self, CHALLENGE_LIFE, Nonce};
+use crate::authority::{Issued, RequestError};
+use crate::model::{Enrolment, Proof};
+use crate::registry::{Registered, Registering, enrolments};
+
+/// `POST /v1/challenge`.
+pub(super) async fn challenge(State(service): State<Arc<Service>>) -> Result<Json<Challenge>, Refused> {
+    let nonce = service.challenges.give(now()).ok_or_else(Refused::busy)?;
+    Ok(Json(Challenge { nonce: Bytes(nonce.to_vec()), seconds: CHALLENGE_LIFE.as_secs() as u32 }))
+}
+
+/// `POST /v1/register`.
+pub(super) async fn register(
+    State(service): State<Arc<Service>>,
+    Extension(peer): Extension<Peer>,
+    Json(register): Json<Register>,
+) -> Result<Json<Registration>, Refused> {
+    let result = registered(&service, &peer, &register).await;
+    let gateway = &register.gateway;
+    match &result {
+        Ok(_) => tracing::info!(%gateway, address = %peer.address, "registered"),
+        Err(refused) => {
+            let problem = &refused.problem;
+            tracing::warn!(%gateway, address = %peer.address, code = problem.code, reason = problem.message, "registration refused");
+        }
+    }
+    result.map(Json)
+}
+
+async fn registered(service: &Service, peer: &Peer, register: &Register) -> Result<Registration, Refused> {
+    let enrolment = match &register.answer {
+        Some(answer) => by_answer(service, register, answer).await?,
+        None => by_certificate(service, peer, &register.gateway).await?,
+    };
+    let registering =
+        Registering { gateway: register.gateway.clone(), enrolment, latencies: register.latencies.clone() };
+    // The request first: a gateway that cannot have a certificate shall not take up room.
+    let issued = issue(service, &register.request, &register.gateway)?;
+    let registered = service.registry.change(move |books| books.register(&registering)).await?;
+    Ok(registration(service, registered, Some(issued)))
+}
+
+/// `POST /v1/renew`.
+pub(super) async fn renew(
+    State(service): State<Arc<Service>>,
+    Extension(peer): Extension<Peer>,
+    Json(renew): Json<Renew>,
+) -> Result<Json<Registration>, Refused> {
+    let gateway = known(&service, &peer)?;
+    let registered = seen(&service, &gateway, &peer).await?;
+    let issued = issue(&service, &renew.request, &gateway)?;
+    tracing::info!(%gateway, address = %peer.address, "certificate renewed");
+    Ok(Json(registration(&service, registered, Some(issued))))
+}
+
+/// `GET /v1/assignments`.
+pub(super) async fn assignments(
+    State(service): State<Arc<Service>>,
+    Extension(peer): Extension<Peer>,
+) -> Result<Json<Registration>, Refused> {
+    let gateway = known(&service, &peer)?;
+    let registered = seen(&service, &gateway, &peer).await?;
+    Ok(Json(registration(&service, registered, None)))
+}
+
+/// The enrolment by the certificate of the handshake.
+async fn by_certificate(service: &Service, peer: &Peer, gateway: &GatewayId) -> Result<EnrolmentId, Refused> {
+    let Some(digest) = peers::fingerprint(peer) else {
+        return Err(not_enrolled("no certificate was shown, and no answer to a challenge given"));
+    };
+    let found = service.registry.read(move |db| enrolments::by_fingerprint(db, &digest)).await?;
+    if let Some(enrolment) = found {
+        if enrolment.id.as_str() == gateway.as_str() {
+            return Ok(enrolment.id);
+        }
+        return Err(not_enrolled("the certificate is enrolled for another gateway"));
+    }
+    for group in service.registry.read(enrolments::groups).await? {
+        if let Proof::Authority(authority) = &group.proof
+            && peers::comes_from(peer, authority, gateway.as_str(), now()).is_ok()
+        {
+            return Ok(group.id);
+        }
+    }
+    Err(not_enrolled("the certificate is not enrolled, nor is its authority for a gateway of this name"))
+}
+
+/// The enrolment by a symmetric key.
+async fn by_answer(service: &Service, register: &Register, answer: &Answer) -> Result<EnrolmentId, Refused> {
+    let Register { gateway, request, .. } = register;
+    let nonce: Nonce = answer.nonce.0.as_slice().try_into().map_err(|_| {
+        Refused::new(StatusCode::BAD_REQUEST, "malformed", "a nonce has 32 bytes", "ask for a challenge")
+    })?;
+    // Whatever comes of it, the challenge is used up.
+    if !service.challenges.take(&nonce, now()) {
+        return Err(Refused::new(
+            StatusCode::FORBIDDEN,
+            "stale_challenge",
+            "the challenge was never given out, was used before, or is too old",
+            "ask for another challenge and answer it within a minute",
+        ));
+    }
+    let id = match &answer.group {
+        Some(group) => Some(group.clone()),
+        None => enrolments::own_enrolment(gateway),
+    };
+    let found = match id {
+        Some(id) => service.registry.read(move |db| enrolments::one(db, &id)).await?,
+        None => None,
+    };
+    let of_group = answer.group.is_some();
+    let key = found.as_ref().and_then(|enrolment: &Enrolment| match &enrolment.proof {
+        Proof::GroupKey(key) if of_group => Some(attestation::derive(key, gateway)),
+        Proof::Key(key) if !of_group => Some(key.clone()),
+        _ => None,
+    });
+    match (found, key) {
+        (Some(enrolment), Some(key))
+            if attestation::is_answer(&key, &nonce, gateway, &request.0, &answer.mac.0) =>
+        {
+            Ok(enrolment.id)
+        }
+        // Nobody learns which gateways are enrolled.
+        _ => Err(not_enrolled("there is no such enrolment, or the answer to the challenge is wrong")),
+    }
+}
+
+fn not_enrolled(message: &str) -> Refused {
+    Refused::new(
+        StatusCode::FORBIDDEN,
+        "not_enrolled",
+        message,
+        "an operator enrols the gateway or its group: `sluice-provision enrolment add`",
+    )
+}
+
+/// The gateway of an operational certificate.
+fn known(service: &Service, peer: &Peer) -> Result<GatewayId, Refused> {
+    let refused = |message: String| {
+        tracing::warn!(address = %peer.address, reason = message, "refused");
+        Refused::new(
+            StatusCode::UNAUTHORIZED,
+            "not_registered",
+            message,
+            "register first: this needs the operational certificate that registration gives",
+        )
+    };
+    let name = service.peers.gateway(peer, now()).map_err(|error| refused(error.to_string()))?;
+    GatewayId::new(&name).map_err(|error| refused(error.to_string()))
+}
+
+/// What a registered gateway has; a blocked one has nothing.
+async fn seen(service: &Service, gateway: &GatewayId, peer: &Peer) -> Result<Registered, Refused> {
+    let id = gateway.clone();
+    let result = service.registry.change(move |books| books.again(&id)).await;
+    if let Err(error) = &result {
+        tracing::warn!(%gateway, address = %peer.address, %error, "refused");
+    }
+    Ok(result?)
+}
+
+fn issue(service: &Service, request: &Bytes, gateway: &GatewayId) -> Result<Issued, Refused> {
+    service.authority.issue(&request.0, gateway, service.certificate_life, now()).map_err(|error| {
+        let status = match error {
+            RequestError::Signing(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Refused::new(
+            status,
+            "bad_request",
+            error.to_string(),
+            "send a PKCS #10 request in the gateway's name",
+        )
+    })
+}
+
+fn registration(service: &Service, registered: Registered, issued: Option<Issued>) -> Registration {
+    let (certificate, not_after) = issued.map(|issued| (issued.chain, issued.not_after)).unzip();
+    let assigned = |(it, endpoints): (crate::model::Assignment, Vec<String>)| Assigned {
+        tenant: it.tenant,
+        stamp: it.stamp,
+        endpoints,
+        epoch: it.epoch,
+        devices: it.devices,
+        backlog: it.backlog,
+    };
+    Registration {
+        gateway: registered.gateway.id,
+        environment: registered.gateway.environment,
+        certificate,
+        not_after,
+        trust: service.trust.clone(),
+        assignments: registered.assignments.into_iter().map(assigned).collect(),
+        now: now(),
+    }
+}

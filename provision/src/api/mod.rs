@@ -1,0 +1,74 @@
+//! The HTTPS API: who asks is known by the certificate of the TLS handshake, or proves it by a challenge.
+//!
+//! ```text
+//! tls       any client certificate is taken, if its key is there: which one it must be depends on the route
+//! peers     what the certificate makes of its owner: gateway, stamp, operator
+//! gateway   challenge, register, renew, assignments
+//! stamp     roster (long poll), fenced, report
+//! problem   refusals as JSON: code, message, remedy
+//! ```
+//! Every refusal is logged with the address, the name and the reason.
+
+mod gateway;
+mod peers;
+mod problem;
+mod server;
+mod stamp;
+mod tls;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use wire::ids::StampId;
+use wire::provisioning::{MAX_QUESTION_BYTES, Report};
+
+use crate::attestation::Challenges;
+use crate::authority::Authority;
+use crate::registry::Registry;
+
+pub use peers::{Peers, PeersError};
+pub use server::{Server, ServerError};
+pub use tls::{TlsError, server as tls_server};
+
+/// What the routes work on.
+pub struct Service {
+    /// Everything that lasts.
+    pub registry: Registry,
+    /// Issues gateways' certificates.
+    pub authority: Authority,
+    /// Life of a gateway's certificate.
+    pub certificate_life: Duration,
+    /// Who is who by certificate.
+    pub peers: Peers,
+    /// What gateways are told to trust: PEM.
+    pub trust: String,
+    /// Challenges given out.
+    pub challenges: Challenges,
+    /// What stamps last said, and when: seconds since 1970 UTC.
+    pub reports: Mutex<HashMap<StampId, (Report, i64)>>,
+}
+
+/// All routes.
+pub fn router(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/v1/challenge", post(gateway::challenge))
+        .route("/v1/register", post(gateway::register))
+        .route("/v1/renew", post(gateway::renew))
+        .route("/v1/assignments", get(gateway::assignments))
+        .route("/v1/stamps/{id}/roster", get(stamp::roster))
+        .route("/v1/stamps/{id}/fenced", post(stamp::fenced))
+        .route("/v1/stamps/{id}/report", post(stamp::report))
+        .fallback(problem::no_route)
+        .layer(DefaultBodyLimit::max(MAX_QUESTION_BYTES))
+        .with_state(service)
+}
+
+/// Seconds since 1970 UTC.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
