@@ -55,7 +55,7 @@ pub struct Identity {
 pub struct Config {
     /// The stamp's name, as gateways are told.
     pub id: StampId,
-    /// Folder of the landing database.
+    /// Folder of the landing database, and of the keys with which a restarted stamp ends connections of its former life.
     pub data_dir: PathBuf,
     /// Address and UDP port to receive on.
     pub listen: SocketAddr,

@@ -43,7 +43,7 @@ enum Task {
         #[arg(long)]
         only: Option<String>,
     },
-    /// Each stage and the whole path, beside the physical limit of the same run. About four minutes.
+    /// Each stage and the whole path, beside the physical limit of the same run. About six minutes.
     Bench {
         /// Print the results as one JSON object on the last line.
         #[arg(long)]

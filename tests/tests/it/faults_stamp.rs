@@ -1,4 +1,4 @@
-//! A stamp that is full, whose disk is full, that lets few in at once, that is crowded, or that stands still for a while: the
+//! A stamp that is full, whose disk is full, that lets few in at once, has a small queue, or stands still for a while: the
 //! data waits, nothing is lost or repeated, no attempt goes beyond the ledger.
 
 use std::time::Duration;
@@ -128,7 +128,7 @@ fn gateways_that_come_at_the_same_moment_are_let_in_each_in_its_slot() {
 }
 
 #[test]
-fn a_crowded_stamp_slows_the_gateway_down_and_takes_everything() {
+fn a_stamp_with_a_small_queue_takes_a_backlog_in_one_session_and_refuses_nothing() {
     let mut site = Site::create(&setup(&["acme", "globex"]));
     site.stamp.configure("landing_queue_mib", "1").unwrap();
     site.gateway.start().unwrap();
