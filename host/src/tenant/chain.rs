@@ -113,10 +113,12 @@ impl Chain {
         self.steps.iter().chain(&self.decoders).find(holds)
     }
 
-    /// When the next step that holds the lane is probed.
-    pub(super) fn next_probe(&self) -> Option<Instant> {
+    /// When the next step that holds the lane may be probed.
+    pub(super) fn next_probe(&self, now: Instant) -> Option<Instant> {
         let links = self.steps.iter().chain(&self.decoders);
-        links.filter_map(|link| link.quarantined.filter(|quarantined| quarantined.holds)?.probe_at).min()
+        let probes = links.filter_map(|link| link.quarantined.filter(|it| it.holds)?.probe_at);
+        // One that may be probed already waits for another that may not.
+        probes.filter(|at| *at > now).min()
     }
 
     /// The step or decoder of that key.

@@ -12,6 +12,9 @@ use wire::ids::RouteName;
 /// What a version made of a batch.
 pub(super) type Output = Vec<(RouteName, Frame)>;
 
+/// Route, device and time.
+type Key<'a> = (&'a str, &'a str, i64);
+
 /// What a comparison came to.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Compared {
@@ -26,7 +29,7 @@ pub(super) struct Compared {
 /// Compares, with at most so many examples.
 pub(super) fn compare(main: &Output, other: &Output, tolerance: f64, examples: usize) -> Compared {
     let mut compared = Compared::default();
-    let mut theirs: HashMap<(&str, &str, i64), VecDeque<(usize, usize)>> = HashMap::new();
+    let mut theirs: HashMap<Key<'_>, VecDeque<(usize, usize)>> = HashMap::new();
     for (number, (route, frame)) in other.iter().enumerate() {
         for (row, time) in frame.time.iter().enumerate() {
             let key = (route.as_str(), frame.device_of(row).unwrap_or_default(), *time);
@@ -35,7 +38,7 @@ pub(super) fn compare(main: &Output, other: &Output, tolerance: f64, examples: u
     }
     // Which column of the one is which of the other, by pair of frames; `None`: the columns differ.
     let mut pairs: HashMap<(usize, usize), Option<Vec<usize>>> = HashMap::new();
-    let note = |compared: &mut Compared, key: (&str, &str, i64), what: String| {
+    let note = |compared: &mut Compared, key: Key<'_>, what: String| {
         compared.differing += 1;
         if compared.examples.len() < examples {
             compared.examples.push(format!("{} of {:?} at {}: {what}", key.0, key.1, key.2));

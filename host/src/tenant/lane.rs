@@ -22,6 +22,7 @@ use wire::codec::Encoder;
 use super::chain::{Chain, Progress};
 use super::commands::Command;
 use super::cycle::Cycle;
+use super::halves::Budget;
 use super::plugins::Plugins;
 use super::pool::{Seat, Sleep, yield_now};
 use super::status::Board;
@@ -142,7 +143,7 @@ impl Running {
             }
             let now = Instant::now();
             if self.shows_held(now) {
-                let due = self.seat.sleep_until(self.chain.as_ref().and_then(Chain::next_probe));
+                let due = self.seat.sleep_until(self.chain.as_ref().and_then(|chain| chain.next_probe(now)));
                 match wait_held(due, inputs).await {
                     Event::Command(command) => self.obey(command).await,
                     Event::Stop | Event::Ended => {
@@ -154,7 +155,8 @@ impl Running {
                 }
                 continue;
             }
-            if let Some(cycle) = self.in_hand.take() {
+            if let Some(mut cycle) = self.in_hand.take() {
+                cycle.work.budget = Budget::default();
                 self.advance(cycle).await;
                 continue;
             }

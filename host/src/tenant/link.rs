@@ -94,16 +94,11 @@ impl Link {
         {
             return if quarantined.holds { Verdict::Held(flow) } else { Verdict::On(flow) };
         }
-        let mut seen = self.shadow.as_ref().map(|_| Seen::of(&self.called.key, &flow));
+        let seen = self.shadow.as_ref().map(|_| Seen::of(&self.called.key, &flow));
         work.capture = seen.is_some().then(Vec::new);
         let busy = work.busy;
         let mut searched = self.search(flow, work, context).await;
-        if let Some(mut seen) = seen.take() {
-            seen.output = work.capture.take().unwrap_or_default();
-            seen.took = work.busy.saturating_sub(busy);
-            seen.faulted = !searched.dead.is_empty();
-            work.seen.push(seen);
-        }
+        let output = work.capture.take().unwrap_or_default();
         let failed = !searched.passed;
         let breaks = self.batches.note(&self.setup.quarantine, failed, now);
         if !failed {
@@ -124,6 +119,13 @@ impl Link {
                 self.called.dead(&dead.rows, &dead.fault, dead.together, work);
             }
             searched.main.merge();
+        }
+        // Only what this version is done with: rows in hand come again.
+        if let Some(mut seen) = seen {
+            seen.output = output;
+            seen.took = work.busy.saturating_sub(busy);
+            seen.faulted = !searched.dead.is_empty();
+            work.seen.push(seen);
         }
         Verdict::On(searched.main)
     }
@@ -158,7 +160,6 @@ impl Link {
     }
 
     /// One call. Says also whether it was the first of its instance; a failed one with the time it took.
-    #[expect(clippy::type_complexity, reason = "read in one place")]
     pub(super) async fn call(
         &mut self,
         flow: &Flow,

@@ -1,6 +1,7 @@
 //! Tenants beside each other on the same workers: by order and shares, not by wall times.
 
 use gateway_config::CpuShare;
+use host::intake::Undecodable;
 use std::sync::mpsc::TryRecvError;
 
 use super::*;
@@ -87,6 +88,38 @@ fn a_throttled_tenant_pushes_back_on_its_own_source_only() {
     assert_eq!(free.rows(NORMAL).len(), 50);
     assert!(queued.last().unwrap().try_recv() == Err(TryRecvError::Empty), "it waits in its own queue");
     assert_eq!(free.lane().status().cpu.throttled, Duration::ZERO);
+}
+
+#[test]
+fn a_lane_whose_store_takes_nothing_keeps_no_worker_from_the_others() {
+    let pool = Arc::new(Pool::start(1).unwrap());
+    let mut small = tenant("small", vec![]);
+    small.store.quota = 600;
+    let full = on(&pool, small);
+    let free = on(&pool, tenant("roomy", vec![]));
+    let mut n = 0;
+    wait_until("its store is full", || {
+        n += 1;
+        let _ = full.lane().sender().try_send(rows_of("c", &[("a", n, 0.1 * n as f64)], false));
+        full.store.status().health == host::store::Health::Full
+    });
+    // More than the store's queue takes, so that the lane itself waits.
+    let mut sent = 0;
+    wait_until("its own queue is full, too", || {
+        let mut all = intake();
+        let payload = vec![b'x'; 1 << 20];
+        let reason = "not JSON".to_owned();
+        all.undecodable =
+            vec![Undecodable { device: "j".into(), topic: "t".into(), arrived: 1, payload, reason }];
+        let taken = full.lane().sender().try_send(all).is_ok();
+        sent += usize::from(taken);
+        sent > 40 || !taken && sent > 24
+    });
+    for n in 0..20 {
+        free.put(rows_of("c", &[("a", n, 1.0)], false));
+    }
+    assert_eq!(free.rows(NORMAL).len(), 20);
+    full.store.close();
 }
 
 #[test]
