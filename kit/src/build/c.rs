@@ -14,7 +14,16 @@ use crate::project::{Kind, Project};
 use crate::vendor;
 
 /// A library without `main`: called again and again, started once.
-const REACTOR: [&str; 4] = ["-mexec-model=reactor", "-std=c11", "-Wall", "-Wextra"];
+const REACTOR: [&str; 6] = [
+    "-mexec-model=reactor",
+    "-std=c11",
+    "-Wall",
+    "-Wextra",
+    // Its guard would be a random number, which WASI has and plugins do not.
+    "-fno-stack-protector",
+    // zig reserves 16 MiB otherwise; an overflow of the stack is a trap with either.
+    "-Wl,-z,stack-size=262144",
+];
 
 /// The component.
 pub(super) fn build(project: &Project, mode: Mode) -> Result<Vec<u8>> {

@@ -16,6 +16,8 @@ pub(super) fn build(project: &Project) -> Result<Vec<u8>> {
     let made = super::unfinished(project);
     let mut node = Command::new("node");
     node.arg(jco).arg("componentize").arg(project.folder.join("src/plugin.js"));
+    // The folder that imports may come from: the source's own and `sluice/`.
+    node.arg("--cwd").arg(&project.folder);
     node.arg("--wit").arg(project.folder.join(vendor::FOLDER).join("wit").join(interface::VERSION));
     node.args(["--world-name", interface::world(of.kind, of.migrates), "--backend", "quickjs"]);
     // No WASI, which no gateway has, and no asynchronous calls, which the interface has none of.
