@@ -9,5 +9,5 @@ pub mod files;
 pub mod fixtures;
 pub mod neighbours;
 
-pub use fixtures::{FIXTURES, Fate, Fixture};
+pub use fixtures::{FIXTURES, Fate, Fixture, Traffic};
 pub use neighbours::{EVIL, GOOD, Neighbours};

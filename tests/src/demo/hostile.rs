@@ -15,7 +15,7 @@ use host::admin::status::TenantStatus;
 use serde::Serialize;
 
 use super::say;
-use crate::hostile::neighbours::{EVIL_DEVICES, GOOD, GOOD_DEVICES, Healthy};
+use crate::hostile::neighbours::{EVIL_DEVICES, EVIL_RATE, GOOD, GOOD_DEVICES, Healthy};
 use crate::hostile::{FIXTURES, Fixture, Neighbours};
 use crate::load::Load;
 use crate::oracle::Landed;
@@ -23,18 +23,20 @@ use crate::world::World;
 
 /// Messages per second of the healthy tenant.
 const RATE: f64 = 1_000.0;
-/// Messages per second of the hostile tenant's devices, if it takes them.
-const EVIL_RATE: f64 = 500.0;
 /// How long the healthy tenant publishes alone, between two hostile neighbours.
-const ALONE: Duration = Duration::from_millis(2_300);
+const ALONE: Duration = Duration::from_millis(1_800);
 /// How long it publishes beside each.
-const BESIDE: Duration = Duration::from_millis(3_500);
+const BESIDE: Duration = Duration::from_millis(3_000);
 /// The beginning of each phase does not count for its p99: connections, first calls, empty caches.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// The hostile plugin is at it so long before the healthy devices begin.
 const HEAD_START: Duration = Duration::from_millis(300);
 /// For the hostile step: never quarantined while it is measured.
 const RELENTLESS: &str = "quarantine = { faults = 10_000, within = \"1 s\" }";
+/// One that is slow, and nothing worse, is measured so often at most: what else the machine does passes, a neighbour that
+/// takes too much stays.
+const TRIES: usize = 2;
+const SLOW: &str = "p99 beside is over what is allowed";
 /// Characters of an account on the screen; JSON has all.
 const SHOWN: usize = 110;
 
@@ -79,6 +81,8 @@ pub struct Line {
     pub p99_beside_ms: f64,
     /// What it may be.
     pub p99_bound_ms: f64,
+    /// Of each try; the last one counts.
+    pub p99_beside_tries_ms: Vec<f64>,
     /// The longest.
     pub worst_beside_ms: f64,
     /// Times that the gateway ended and was started again.
@@ -109,7 +113,6 @@ struct Phase {
 /// When the harness fails. A gateway that does not start is a broken promise, not an error.
 pub fn run(options: &Options) -> Result<Outcome> {
     let start = Instant::now();
-    let world = World::create()?;
     say(&format!(
         "{GOOD_DEVICES} devices of a healthy tenant publish {RATE:.0} messages/s over MQTT (QoS 1); {EVIL_DEVICES} devices \
          of a hostile one up to {EVIL_RATE:.0}/s.\n\
@@ -119,24 +122,54 @@ pub fn run(options: &Options) -> Result<Outcome> {
         "{:<32} {:>14} {:>7} {:>7} {:>7}   {}",
         "BESIDE", "HEALTHY LANDED", "ALONE", "BESIDE", "ALLOWED", "THE HOSTILE TENANT"
     ));
-    let mut quiet = Neighbours::start(&world, "alone", None)?;
-    let mut before = phase(&mut quiet, ALONE, options.seed)?.delays();
+    let mut rounds = Rounds::start(options.seed)?;
     let mut fixtures = Vec::new();
-    for (nth, fixture) in (1..).zip(FIXTURES.iter().filter(|fixture| options.wants(fixture))) {
-        let seed = options.seed.wrapping_add(nth);
-        let beside = beside(&world, &format!("n{nth}"), fixture, seed);
-        let after = phase(&mut quiet, ALONE, seed)?.delays();
-        let alone = [before, after.clone()].concat();
-        before = after;
-        let line = match beside {
-            Ok((phase, other)) => line(fixture, &alone, &phase, &other)?,
-            Err(error) => failed(fixture, &alone, &error),
-        };
+    for fixture in FIXTURES.iter().filter(|fixture| options.wants(fixture)) {
+        let mut line = rounds.measure(fixture)?;
+        let mut tries = vec![line.p99_beside_ms];
+        while line.is_only_slow() && tries.len() < TRIES {
+            line = rounds.measure(fixture)?;
+            tries.push(line.p99_beside_ms);
+        }
+        line.p99_beside_tries_ms = tries;
         say(&line.text());
         fixtures.push(line);
     }
     let kept = !fixtures.is_empty() && fixtures.iter().all(|line| line.broken.is_empty());
     Ok(Outcome { fixtures, kept, seconds: start.elapsed().as_secs_f64(), seed: options.seed })
+}
+
+/// Alone, beside, alone, beside …
+struct Rounds {
+    world: World,
+    /// With the healthy tenant alone.
+    quiet: Neighbours,
+    /// Delays of its latest phase.
+    before: Vec<f64>,
+    seed: u64,
+    nth: u64,
+}
+
+impl Rounds {
+    fn start(seed: u64) -> Result<Self> {
+        let world = World::create()?;
+        let mut quiet = Neighbours::start(&world, "alone", None)?;
+        let before = phase(&mut quiet, ALONE, seed)?.delays();
+        Ok(Self { world, quiet, before, seed, nth: 0 })
+    }
+
+    fn measure(&mut self, fixture: &Fixture) -> Result<Line> {
+        self.nth += 1;
+        let seed = self.seed.wrapping_add(self.nth);
+        let beside = beside(&self.world, &format!("n{}", self.nth), fixture, seed);
+        let after = phase(&mut self.quiet, ALONE, seed)?.delays();
+        let alone = [std::mem::take(&mut self.before), after.clone()].concat();
+        self.before = after;
+        match beside {
+            Ok((phase, other)) => line(fixture, &alone, &phase, &other),
+            Err(error) => Ok(failed(fixture, &alone, &error)),
+        }
+    }
 }
 
 impl Options {
@@ -154,9 +187,9 @@ struct Other {
 
 /// The healthy tenant beside a hostile one, in a gateway of their own.
 fn beside(world: &World, name: &str, fixture: &Fixture, seed: u64) -> Result<(Phase, Other)> {
-    let chain = fixture.chain(world.path(), RELENTLESS)?;
-    let mut both = Neighbours::start(world, name, Some(chain))?;
-    let evil: Load = both.evil_devices(Some(EVIL_RATE), None, seed)?;
+    let evil = fixture.configuration(world.path(), RELENTLESS)?;
+    let mut both = Neighbours::start(world, name, Some(evil))?;
+    let evil: Load = both.evil_devices(fixture.traffic, None, seed)?;
     std::thread::sleep(HEAD_START);
     let phase = phase(&mut both, BESIDE, seed)?;
     let accepted = evil.abandon()?.accepted();
@@ -208,7 +241,7 @@ fn line(fixture: &Fixture, alone: &[f64], phase: &Phase, other: &Other) -> Resul
     promise(account.duplicated == 0, format!("{} healthy rows landed twice", account.duplicated));
     promise(account.wrong == 0, format!("{} healthy rows are wrong", account.wrong));
     promise(other.restarts == 0, format!("the gateway ended {} times", other.restarts));
-    promise(p99_beside_ms <= p99_bound_ms, "p99 beside is over what is allowed".into());
+    promise(p99_beside_ms <= p99_bound_ms, SLOW.into());
     if let Err(otherwise) = fixture.check(&other.tenant) {
         promise(false, format!("the hostile tenant: {otherwise}"));
     }
@@ -221,6 +254,7 @@ fn line(fixture: &Fixture, alone: &[f64], phase: &Phase, other: &Other) -> Resul
         p99_alone_ms,
         p99_beside_ms,
         p99_bound_ms,
+        p99_beside_tries_ms: vec![],
         worst_beside_ms: quantile(delays, 1.0),
         gateway_restarts: other.restarts,
         became: became(&other.tenant),
@@ -244,6 +278,7 @@ fn failed(fixture: &Fixture, alone: &[f64], error: &anyhow::Error) -> Line {
         p99_alone_ms,
         p99_beside_ms: f64::INFINITY,
         p99_bound_ms: bound(p99_alone_ms),
+        p99_beside_tries_ms: vec![],
         worst_beside_ms: f64::INFINITY,
         gateway_restarts: 1,
         became: "unknown".into(),
@@ -275,6 +310,10 @@ fn became(tenant: &TenantStatus) -> String {
 }
 
 impl Line {
+    fn is_only_slow(&self) -> bool {
+        self.broken == [SLOW]
+    }
+
     /// A row of the table, with what was broken below it.
     fn text(&self) -> String {
         let mut became: String = self.became.chars().take(SHOWN).collect();
@@ -290,6 +329,9 @@ impl Line {
             self.p99_beside_ms,
             self.p99_bound_ms,
         );
+        if let [first, _, ..] = *self.p99_beside_tries_ms {
+            text.push_str(&format!("\n    measured again: {first:.1} ms at first"));
+        }
         for broken in &self.broken {
             text.push_str(&format!("\n    {broken}"));
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use host::admin::status::TenantStatus;
 
+use super::fixtures::{Configuration, Traffic};
 use crate::gateway::{Gateway, Setup};
 use crate::load::{Fleet, Ledger, Load, Plan};
 use crate::oracle::{self, Account, Landed, Rules};
@@ -20,8 +21,12 @@ pub const GOOD: &str = "good";
 pub const GOOD_DEVICES: usize = 50;
 /// Devices of the hostile tenant.
 pub const EVIL_DEVICES: usize = 10;
+/// Messages per second of the hostile tenant's devices, where it is not a flood.
+pub const EVIL_RATE: f64 = 500.0;
 /// Unacknowledged messages per device.
 const WINDOW: usize = 32;
+/// … in a flood.
+const FLOOD_WINDOW: usize = 512;
 /// Longest wait for what the healthy tenant is promised, beyond the time that its devices publish.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a running phase is looked at.
@@ -48,35 +53,42 @@ pub struct Healthy {
 }
 
 impl Neighbours {
-    /// Starts both processes of that name; without a hostile chain with the healthy tenant alone.
+    /// Starts both processes of that name; without a hostile tenant the healthy one is alone.
     ///
     /// # Errors
     /// When one does not start.
-    pub fn start(world: &World, name: &str, evil: Option<String>) -> Result<Self> {
+    pub fn start(world: &World, name: &str, evil: Option<Configuration>) -> Result<Self> {
         let mut tenants = vec![(GOOD.to_owned(), workload_chain(GOOD))];
-        tenants.extend(evil.map(|chain| (EVIL.to_owned(), chain)));
+        let mut more = String::new();
+        if let Some(Configuration { chain, tables }) = evil {
+            tenants.push((EVIL.to_owned(), chain));
+            more = tables;
+        }
         let names: Vec<&str> = tenants.iter().map(|(name, _)| name.as_str()).collect();
         let (stamp, id) = (format!("{name}-stamp"), format!("{name}-gateway"));
         let mut stamp = world.stamp(&stamp, &[(&id, &names)])?;
-        let setup = Setup { tenants, ..Setup::default() };
+        let setup = Setup { tenants, more, ..Setup::default() };
         let mut gateway = world.gateway(&id, &setup, &stamp)?;
         stamp.start()?;
         gateway.start()?;
         Ok(Self { gateway, stamp, restarts: 0 })
     }
 
-    /// Devices of the hostile tenant publish at a rate, or as fast as they can: so many messages each, or until they are
-    /// told to stop.
+    /// Devices of the hostile tenant publish: so many messages each, or until they are told to stop.
     ///
     /// # Errors
     /// When their thread cannot be started.
-    pub fn evil_devices(&self, rate: Option<f64>, each: Option<u32>, seed: u64) -> Result<Load> {
+    pub fn evil_devices(&self, traffic: Traffic, each: Option<u32>, seed: u64) -> Result<Load> {
+        let (rate, window) = match traffic {
+            Traffic::Fair => (Some(EVIL_RATE), WINDOW),
+            Traffic::Flood => (None, FLOOD_WINDOW),
+        };
         Load::start(Plan {
             address: self.gateway.mqtt,
             fleets: vec![Fleet::new(EVIL, EVIL_DEVICES, 1)],
             rate,
             each,
-            window: WINDOW,
+            window,
             cut_after: None,
             seed,
         })
