@@ -50,6 +50,9 @@ use sources::{SourceError, Sources};
 /// Sources and lanes together may take this long to bring what was taken to disk.
 const STOP: Duration = Duration::from_secs(15);
 
+/// All plugins together may take this long to be compiled at a start. Tenants whose are not ready by then run once they are.
+const COMPILE: Duration = Duration::from_secs(20);
+
 /// Why the gateway does not start, or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
@@ -170,15 +173,17 @@ impl Gateway {
         let mut tenants = Vec::new();
         let mut identifiers = Vec::new();
         let mut changeable = Vec::new();
+        let compiled_by = Instant::now() + COMPILE;
         for (tenant, store, mut kept) in stores {
             identifiers.push((tenant.id.clone(), std::mem::take(&mut kept.identifiers)));
             let files = loader.files(tenant);
             let effective = applied.at_start(tenant, &files, &kept.versions, &loader.shelf);
-            let plugins = loader.plugins(&effective);
+            let plugins = loader.plugins(&effective, Some(compiled_by));
+            let late = plugins.is_err() && Instant::now() > compiled_by;
             let (uplink, shelf) = (uplink_state(tenant, view.as_ref()), Some(loader.as_shelf()));
             let config = LaneConfig { tenant: effective, uplink, clock: wall_clock(), shelf };
             let lane = Lane::start(config, plugins, &engine, &pool, &store, kept);
-            changeable.push(reload::Lane::new(tenant, files, &lane));
+            changeable.push(reload::Lane::new(tenant, files, &lane, late));
             tenants.push(TenantParts { id: tenant.id.clone(), quota: tenant.store.quota, store, lane });
         }
         loader.forget();
@@ -214,6 +219,7 @@ impl Gateway {
         let answering = admin.serve(answer);
         tokio::pin!(answering);
         let (mut hung_up, mut settling) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
+        settling.spawn(reloads.clone().mend());
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {

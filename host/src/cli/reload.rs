@@ -11,8 +11,8 @@ use super::which::folder;
 use crate::admin::reload::{Outcome, ReloadReply, ReloadedStep};
 use crate::admin::{AdminError, Question, order_within};
 
-/// How long a reload may take: new plugins are compiled on the way, the largest for minutes.
-const PATIENCE: Duration = Duration::from_secs(900);
+/// How long a reload may take, and whatever waits for one: new plugins are compiled on the way, the largest for minutes.
+pub(super) const PATIENCE: Duration = Duration::from_secs(900);
 /// Digits of a digest that are shown.
 const DIGITS: usize = 12;
 

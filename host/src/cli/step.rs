@@ -7,12 +7,12 @@ use clap::Subcommand;
 use wire::ids::TenantId;
 
 use super::Place;
-use super::reload::{failed, short};
+use super::reload::{PATIENCE, failed, short};
 use super::table::{Set, bytes, count, duration, table};
 use super::which::{folder, step};
 use crate::admin::reload::{StepOrder, StepReply};
 use crate::admin::status::{ShadowStatus, Status, StepStatus};
-use crate::admin::{AdminError, Question, ask, order};
+use crate::admin::{AdminError, Question, ask, order_within};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum StepCommand {
@@ -138,7 +138,7 @@ fn give(to: Order, what: StepOrder) -> ExitCode {
     let Some(data_dir) = folder(&to.of) else { return ExitCode::FAILURE };
     let (tenant, step) = to.step;
     let question = Question::Step { tenant: tenant.to_string(), step: step.clone(), order: what };
-    let reply: StepReply = match order(&data_dir, &question) {
+    let reply: StepReply = match order_within(&data_dir, &question, PATIENCE) {
         Ok(reply) => reply,
         Err(error) => return failed(&error),
     };

@@ -97,18 +97,23 @@ impl Compiler {
         Ok(())
     }
 
-    /// In the gateway: has another process compile a plugin. Blocks; ends early once `stop` is set.
+    /// In the gateway: has another process compile a plugin. Blocks; ends early once `stop` is set, or at `until`.
     ///
     /// # Errors
     /// Why it was not compiled, for a person.
-    pub(super) fn compile(&self, plugin: &Path, stop: &AtomicBool) -> Result<(), String> {
+    pub(super) fn compile(
+        &self,
+        plugin: &Path,
+        stop: &AtomicBool,
+        until: Option<Instant>,
+    ) -> Result<(), String> {
         let mut command = Command::new("/proc/self/exe");
         command.arg("compile-plugin").arg("--cache").arg(&self.cache);
         command.arg("--instances").arg(self.instances.to_string());
         command.arg("--memory").arg(self.memory.to_string()).arg(plugin);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("no process to compile it in: {error}"))?;
-        let waited = wait(&mut child, stop);
+        let waited = wait(&mut child, stop, until);
         if waited.is_err() {
             // It may have ended just now.
             child.kill().ok();
@@ -135,7 +140,7 @@ impl Compiler {
     }
 }
 
-fn wait(child: &mut Child, stop: &AtomicBool) -> Result<ExitStatus, String> {
+fn wait(child: &mut Child, stop: &AtomicBool, start: Option<Instant>) -> Result<ExitStatus, String> {
     let until = Instant::now() + TIME;
     loop {
         match child.try_wait() {
@@ -145,6 +150,10 @@ fn wait(child: &mut Child, stop: &AtomicBool) -> Result<ExitStatus, String> {
         }
         if stop.load(Ordering::Relaxed) {
             return Err("the gateway stops".to_owned());
+        }
+        if start.is_some_and(|start| Instant::now() > start) {
+            return Err("it takes longer than the others wait for at a start; its lane runs once it is done"
+                .to_owned());
         }
         if Instant::now() > until {
             return Err(format!("it was not compiled within {} s", TIME.as_secs()));

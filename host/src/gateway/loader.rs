@@ -73,12 +73,12 @@ impl Loader {
         Arc::new(move |digest| this.by_digest(digest))
     }
 
-    /// Loads the plugins of a tenant.
+    /// Loads the plugins of a tenant. What is not compiled by `until` is given up.
     ///
     /// # Errors
     /// [`LaneError::Plugin`] of the first that cannot be loaded.
-    pub(super) fn plugins(&self, tenant: &Tenant) -> Result<Plugins, LaneError> {
-        Plugins::load_with(tenant, |used, path| self.load(path, tenant.must_be_signed(used)))
+    pub(super) fn plugins(&self, tenant: &Tenant, until: Option<Instant>) -> Result<Plugins, LaneError> {
+        Plugins::load_with(tenant, |used, path| self.load(path, tenant.must_be_signed(used), until))
     }
 
     /// The files of a tenant's plugins, with what is in them; nothing for those that cannot be read.
@@ -97,7 +97,7 @@ impl Loader {
     /// [`LoadError`]: it is not on the shelf any more, or no longer loads.
     pub(super) fn by_digest(&self, digest: &str) -> Result<Plugin, LoadError> {
         let path = self.shelf.get(digest)?.path;
-        self.compile(&path)?;
+        self.compile(&path, None)?;
         self.engine.load(&path)
     }
 
@@ -111,7 +111,7 @@ impl Loader {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn load(&self, path: &Path, required: bool) -> Result<Plugin, LoadError> {
+    fn load(&self, path: &Path, required: bool, until: Option<Instant>) -> Result<Plugin, LoadError> {
         let trust =
             Trust { ring: self.ring.read().unwrap_or_else(PoisonError::into_inner).clone(), required };
         for _ in 0..LOOKS {
@@ -122,7 +122,7 @@ impl Loader {
             }
             // What is refused anyway is not compiled: the engine says why, and looks at that first.
             if !refused(&verify(&shelved.bytes, &trust.ring), required) {
-                self.compile(path)?;
+                self.compile(path, until)?;
             }
             let plugin = self.engine.load_trusted(path, &trust)?;
             if plugin.digest() == shelved.digest {
@@ -138,14 +138,14 @@ impl Loader {
     }
 
     /// Has a plugin compiled that is not yet.
-    fn compile(&self, path: &Path) -> Result<(), LoadError> {
+    fn compile(&self, path: &Path, until: Option<Instant>) -> Result<(), LoadError> {
         if self.engine.is_compiled(path) {
             return Ok(());
         }
         runtime::inspect_file(path)?;
         tracing::info!(plugin = %path.display(), "compiling a plugin that is new here");
         let begun = Instant::now();
-        self.compiler.compile(path, &self.stop).map_err(|cause| {
+        self.compiler.compile(path, &self.stop, until).map_err(|cause| {
             // The compiler's process says where by itself.
             let place = format!("{} cannot be compiled: ", path.display());
             let cause = cause.strip_prefix(&place).unwrap_or(&cause).to_owned();

@@ -33,12 +33,15 @@ pub(super) struct Lane {
     watch: LaneWatch,
     /// Whether what it runs is on disk and noted.
     noted: bool,
+    /// Whether its plugins could not be compiled in time.
+    late: bool,
 }
 
 impl Lane {
-    pub(super) fn new(tenant: &Tenant, files: Files, handle: &LaneHandle) -> Self {
+    /// `late`: its plugins could not be compiled in time.
+    pub(super) fn new(tenant: &Tenant, files: Files, handle: &LaneHandle, late: bool) -> Self {
         let (control, watch) = (handle.control(), handle.watch());
-        Self { tenant: tenant.clone(), files, control, watch, noted: false }
+        Self { tenant: tenant.clone(), files, control, watch, noted: false, late }
     }
 
     /// What runs, by step.
@@ -109,6 +112,32 @@ impl Reloads {
     pub(super) async fn settle(self) {
         let Ok(mut state) = self.state.try_lock() else { return };
         state.settle(&self.loader).await;
+    }
+
+    /// Compiles what the start did not wait for, and lets those lanes run.
+    pub(super) async fn mend(self) {
+        let mut state = self.state.lock().await;
+        let state = &mut *state;
+        for lane in state.lanes.values_mut() {
+            if !std::mem::take(&mut lane.late) {
+                continue;
+            }
+            let tenant = lane.tenant.clone();
+            let became = tenant_part(lane, tenant, &mut state.applied, &self.loader, false).await;
+            match became.error {
+                None => tracing::info!(
+                    tenant = became.tenant,
+                    "the plugins of a tenant are compiled: its lane runs"
+                ),
+                Some(error) => tracing::error!(
+                    tenant = became.tenant,
+                    error,
+                    "the lane waits, its devices keep their data"
+                ),
+            }
+        }
+        self.loader.forget();
+        state.note(&self.loader);
     }
 
     /// Reads the configuration again and takes over what differs. `by`: who wants it.
@@ -300,7 +329,7 @@ async fn tenant_part(
 /// Loads what is to run, and has the lane run it.
 async fn swap(lane: &Lane, tenant: Tenant, loader: &Loader) -> Result<(), String> {
     let (loader, to_load) = (loader.clone(), tenant.clone());
-    let loaded = tokio::task::spawn_blocking(move || loader.plugins(&to_load)).await;
+    let loaded = tokio::task::spawn_blocking(move || loader.plugins(&to_load, None)).await;
     let plugins: Plugins = loaded.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
     lane.control.swap(tenant, plugins).await.map(drop).map_err(|error| chain(&error))
 }
