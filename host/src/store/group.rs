@@ -1,8 +1,8 @@
 //! One transaction of the writer: what has landed goes, what has expired goes, commits enter in order, quota is kept.
 //!
 //! Nothing here changes the writer's own values: a group that fails leaves no trace, and is simply written again.
-//! Per commit there is one row of `outbox` a batch and one row of `commits`; only dead letters, plugin state and QoS 2
-//! identifiers cost a statement each.
+//! Per commit there is one row of `outbox` a batch and one row of `commits`; only dead letters and plugin state cost a
+//! statement each.
 
 use std::collections::VecDeque;
 
@@ -10,15 +10,15 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use wire::ids::Sequence;
 use wire::ranges::RangeSet;
 
+use super::identifiers::{self, Identifiers};
 use super::totals::{Totals, signed, unsigned};
 use super::{Commit, NewBatch, StoreConfig, WhenFull, letters, opening, retention, schema, state, versions};
-use crate::intake::IdentifierChange;
 use crate::outbox::{Outgoing, Priority};
 
 /// Most batches deleted as landed in one transaction, so that a late acknowledgement of a whole backlog does not hold
 /// up commits.
 const LANDED_BATCHES: usize = 4_096;
-/// Fingerprints' log: compacted when it is this many times its compacted size …
+/// The logs of fingerprints and identifiers: compacted when they are this many times their compacted size …
 const COMPACT_FACTOR: u64 = 8;
 /// … but not below this many bytes,
 const COMPACT_LEAST: u64 = 256 << 10;
@@ -30,8 +30,8 @@ const COMPACT_MOST: u64 = 8 << 20;
 pub(super) struct Position {
     /// Id of the newest row.
     pub(super) id: i64,
-    /// Whether that row carries fingerprints and must stay; else the next group replaces it.
-    pub(super) holds_recent: bool,
+    /// Whether that row carries a part of a log and must stay; else the next group replaces it.
+    pub(super) holds_log: bool,
 }
 
 /// What a group is made of.
@@ -86,18 +86,19 @@ impl Group<'_> {
         if self.expire {
             retention::expire(&transaction, self.now, self.told, &mut effects)?;
         }
-        let mut recent = Vec::new();
+        let mut logs = Logs::default();
         for job in self.jobs.iter().take(self.most_jobs) {
             if !self.has_room(job, &effects.totals) {
                 break;
             }
             self.enter(&transaction, job, &mut effects)?;
-            recent.extend_from_slice(&job.fingerprints);
+            logs.recent.extend_from_slice(&job.fingerprints);
+            job.identifiers.iter().for_each(|change| identifiers::append(&mut logs.identifiers, change));
             effects.admitted += 1;
         }
         retention::keep_dead_letters(&transaction, self.config, &mut effects)?;
         retention::keep_quota(&transaction, self.config, self.told, &mut effects)?;
-        note_commit(&transaction, recent, &mut effects)?;
+        note_commit(&transaction, logs, &mut effects)?;
         transaction.commit()?;
         Ok(effects)
     }
@@ -136,7 +137,7 @@ impl Group<'_> {
         effects.totals.dead_replayed += letters::remove(transaction, &job.letters_gone, &mut effects.totals)?;
         effects.totals.dead_dropped +=
             letters::remove(transaction, &job.letters_dropped, &mut effects.totals)?;
-        job.identifiers.iter().try_for_each(|change| change_identifier(transaction, change))
+        Ok(())
     }
 }
 
@@ -173,21 +174,6 @@ fn insert_batch(
     effects.expiries |= expires.is_some();
     let (route, payload) = (batch.route.clone(), batch.payload.clone());
     effects.added.push((batch.priority, Outgoing { seq, route, created: now, rows: batch.rows, payload }));
-    Ok(())
-}
-
-fn change_identifier(transaction: &Transaction<'_>, change: &IdentifierChange) -> rusqlite::Result<()> {
-    match change {
-        IdentifierChange::Taken { client, packet } => transaction
-            .prepare_cached("INSERT OR IGNORE INTO identifiers (client, packet) VALUES (?1, ?2)")?
-            .execute((&**client, packet))?,
-        IdentifierChange::Released { client, packet } => transaction
-            .prepare_cached("DELETE FROM identifiers WHERE client = ?1 AND packet = ?2")?
-            .execute((&**client, packet))?,
-        IdentifierChange::Forgotten { client } => {
-            transaction.prepare_cached("DELETE FROM identifiers WHERE client = ?1")?.execute([&**client])?
-        }
-    };
     Ok(())
 }
 
@@ -250,43 +236,63 @@ fn subtract_landed(
     Ok((seen, None))
 }
 
-/// The group's row of `commits`, and the fingerprints' log compacted when it has grown.
-fn note_commit(
-    transaction: &Transaction<'_>,
+/// What a group adds to the logs of what is known of messages.
+#[derive(Default)]
+struct Logs {
     recent: Vec<u8>,
-    effects: &mut Effects,
-) -> rusqlite::Result<()> {
+    identifiers: Vec<u8>,
+}
+
+/// The group's row of `commits`, and the logs compacted when they have grown.
+fn note_commit(transaction: &Transaction<'_>, mut logs: Logs, effects: &mut Effects) -> rusqlite::Result<()> {
     let totals = &mut effects.totals;
-    totals.recent_log += recent.len() as u64;
+    totals.recent_log += (logs.recent.len() + logs.identifiers.len()) as u64;
     let limit = (totals.recent_base * COMPACT_FACTOR).clamp(COMPACT_LEAST, COMPACT_MOST);
     let mut position = effects.position;
-    let mut recent = (!recent.is_empty()).then_some(recent);
     if totals.recent_log > limit {
-        let mut known = opening::load_recent(transaction)?;
-        known.replay(&recent.take().unwrap_or_default());
-        transaction.execute("DELETE FROM commits", [])?;
-        let chunks = known.snapshot();
-        totals.recent_base = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let (rows, bytes) = compact(transaction, &logs)?;
+        logs = Logs::default();
+        totals.recent_base = bytes;
         totals.recent_log = 0;
-        for (id, chunk) in (1..).zip(&chunks) {
-            transaction.execute("INSERT INTO commits (id, recent) VALUES (?1, ?2)", (id, chunk))?;
-        }
-        position = Position { id: chunks.len() as i64, holds_recent: true };
+        position = Position { id: rows, holds_log: true };
     }
-    if position.holds_recent {
+    if position.holds_log {
         position.id += 1;
     }
-    position.holds_recent = recent.is_some();
-    insert_commit(transaction, position.id, totals, recent.as_deref())?;
+    position.holds_log = !(logs.recent.is_empty() && logs.identifiers.is_empty());
+    insert_commit(transaction, position.id, totals, &logs)?;
     effects.position = position;
     Ok(())
+}
+
+/// Replaces all rows of `commits` by rows that hold what the logs, with these parts at their end, come to. Returns how
+/// many rows those are, and their bytes.
+fn compact(transaction: &Transaction<'_>, logs: &Logs) -> rusqlite::Result<(i64, u64)> {
+    let mut known = opening::load_recent(transaction)?;
+    known.replay(&logs.recent);
+    let mut taken = Identifiers::load(transaction)?;
+    taken.replay(&logs.identifiers);
+    transaction.execute("DELETE FROM commits", [])?;
+    transaction.execute("DELETE FROM identifiers", [])?;
+    let (mut rows, mut bytes) = (0, 0);
+    for chunk in known.snapshot() {
+        rows += 1;
+        bytes += chunk.len() as u64;
+        transaction.execute("INSERT INTO commits (id, recent) VALUES (?1, ?2)", (rows, chunk))?;
+    }
+    if let Some(snapshot) = taken.snapshot() {
+        rows += 1;
+        bytes += snapshot.len() as u64;
+        transaction.execute("INSERT INTO commits (id, identifiers) VALUES (?1, ?2)", (rows, snapshot))?;
+    }
+    Ok((rows, bytes))
 }
 
 fn insert_commit(
     transaction: &Transaction<'_>,
     id: i64,
     totals: &Totals,
-    recent: Option<&[u8]>,
+    logs: &Logs,
 ) -> rusqlite::Result<()> {
     static INSERT: std::sync::LazyLock<String> =
         std::sync::LazyLock::new(|| schema::commit_row("INSERT OR REPLACE"));
@@ -295,7 +301,9 @@ fn insert_commit(
     for (at, value) in (2..).zip(totals.to_row()) {
         insert.raw_bind_parameter(at, value)?;
     }
-    insert.raw_bind_parameter(super::totals::COLUMNS + 2, recent)?;
+    for (at, log) in (super::totals::COLUMNS + 2..).zip([&logs.recent, &logs.identifiers]) {
+        insert.raw_bind_parameter(at, (!log.is_empty()).then_some(&log[..]))?;
+    }
     insert.raw_execute()?;
     Ok(())
 }

@@ -236,6 +236,7 @@ fn letters(
     bounds: &Bounds,
     page: usize,
 ) -> rusqlite::Result<Vec<KeptLetter>> {
+    // SUBSTR of nothing is NULL.
     let sql = format!(
         "SELECT id, kept, size, time, kind, device, topic, step, plugin, digest, config, reason, trace, \
          COALESCE(SUBSTR(frame, 1, :bytes), x''), COALESCE(SUBSTR(original, 1, :bytes), x'') \

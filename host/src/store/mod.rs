@@ -22,6 +22,7 @@ mod committing;
 mod folder;
 pub mod gateway;
 mod group;
+mod identifiers;
 mod letters;
 mod look;
 mod opening;

@@ -7,7 +7,8 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::watch;
 use wire::ids::{Sequence, StreamId, TenantId};
 
-use super::totals::{Totals, unsigned};
+use super::identifiers::Identifiers;
+use super::totals::Totals;
 use super::{
     DataFolder, Health, Kept, Recent, Shared, StateEntry, Status, Store, StoreConfig, queue, schema,
     versions, window, writer,
@@ -243,7 +244,7 @@ pub(super) fn load_kept(connection: &Connection, path: &Path) -> Result<Kept, Op
     let state = load_state(connection).map_err(schema::failed(path))?;
     let versions = versions::load(connection).map_err(schema::failed(path))?;
     let recent = load_recent(connection).map_err(schema::failed(path))?;
-    let identifiers = load_identifiers(connection).map_err(schema::failed(path))?;
+    let identifiers = Identifiers::load(connection).map_err(schema::failed(path))?.into_list();
     Ok(Kept { state, versions, recent, identifiers })
 }
 
@@ -265,13 +266,4 @@ pub(super) fn load_recent(connection: &Connection) -> rusqlite::Result<Recent> {
         }
     }
     Ok(recent)
-}
-
-fn load_identifiers(connection: &Connection) -> rusqlite::Result<Vec<(Arc<str>, u16)>> {
-    let mut query = connection.prepare("SELECT client, packet FROM identifiers ORDER BY client, packet")?;
-    let rows = query.query_map([], |row| {
-        let client: String = row.get(0)?;
-        Ok((Arc::from(client), u16::try_from(unsigned(row.get(1)?)).unwrap_or(0)))
-    })?;
-    rows.collect()
 }

@@ -5,14 +5,15 @@
 //! outbox        seq                   one row a batch: route, priority (0 low, 1 normal, 2 high), created, expires
 //!                                     (ns since 1970 UTC, NULL: never), rows, bytes, payload (wire::codec)
 //! commits       id                    one row a group commit: all counters and sizes as of this commit (the newest
-//!                                     row counts), and `recent`, the fingerprints it added (see `recent`)
+//!                                     row counts), and what it added to two logs: `recent`, fingerprints (see
+//!                                     `recent`), and `identifiers`, QoS 2 packet identifiers (see `identifiers`)
 //! state         step, key             what plugins keep
 //! versions      step, place           'current' and 'previous' plugin of a step: digest, version, since; `state` of the
 //!                                     previous one as it was then (see `versions`)
 //! dead_letters  id (never used again) what could not be processed, with its bytes; `size` counts for the quota, `kept`
 //!                                     is when it was committed, `frame` the row a replay goes on from
 //! receipts      id                    ranges of batches given up, not yet taken by the stamp
-//! identifiers   client, packet        QoS 2 packet identifiers that are taken
+//! identifiers   client, packet        QoS 2 packet identifiers taken before there was a log of them
 //! ```
 //! Rows of `outbox` keep the payload last, so that walking over them does not read it. Batches of normal priority are
 //! found by `seq`; only the others are indexed, and only batches with a time to live are in the index by expiry, so the
@@ -68,6 +69,7 @@ CREATE TABLE identifiers (client TEXT NOT NULL, packet INTEGER NOT NULL, PRIMARY
 const VERSION_2: &str = "
 ALTER TABLE commits ADD COLUMN dead_replayed INTEGER;
 ALTER TABLE commits ADD COLUMN dead_dropped INTEGER;
+ALTER TABLE commits ADD COLUMN identifiers BLOB;
 CREATE TABLE versions (
     step TEXT NOT NULL, place TEXT NOT NULL, digest TEXT NOT NULL, version TEXT NOT NULL, since INTEGER NOT NULL,
     state BLOB, PRIMARY KEY (step, place)) WITHOUT ROWID;
@@ -196,10 +198,14 @@ pub(super) fn damaged(path: &Path, verdict: String) -> OpenError {
     OpenError::Damaged { path: path.to_owned(), cause: rusqlite::Error::SqliteFailure(code, Some(verdict)) }
 }
 
-/// `INSERT` or `REPLACE` of a row of `commits`: id, the totals, recent.
+/// `INSERT` or `REPLACE` of a row of `commits`: id, the totals, recent, identifiers.
 pub(super) fn commit_row(verb: &str) -> String {
-    let marks: Vec<String> = (1..=NAMES.len() + 2).map(|n| format!("?{n}")).collect();
-    format!("{verb} INTO commits (id, {}, recent) VALUES ({})", NAMES.join(", "), marks.join(", "))
+    let marks: Vec<String> = (1..=NAMES.len() + 3).map(|n| format!("?{n}")).collect();
+    format!(
+        "{verb} INTO commits (id, {}, recent, identifiers) VALUES ({})",
+        NAMES.join(", "),
+        marks.join(", ")
+    )
 }
 
 /// Whether the error says that the file itself is damaged.

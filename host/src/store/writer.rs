@@ -101,7 +101,7 @@ impl Writer {
             shared,
             announce,
             totals,
-            position: Position { id, holds_recent: true },
+            position: Position { id, holds_log: true },
             pending: VecDeque::new(),
             landed: RangeSet::new(),
             given_up: Vec::new(),

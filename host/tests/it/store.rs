@@ -111,6 +111,7 @@ fn what_custody_was_told_is_there_after_a_reopen() {
             IdentifierChange::Released { client, packet: 7 },
         ],
         custody: vec![custody],
+        ..Commit::default()
     });
     told.recv().unwrap().unwrap();
     drop(opened);
@@ -256,7 +257,7 @@ fn a_batch_the_stamp_refuses_for_good_becomes_a_dead_letter_with_its_bytes() {
     let store = &opened.store;
     put(store, batch(Priority::Normal, 2, &b"first"[..]));
     put(store, batch(Priority::Normal, 3, &b"second"[..]));
-    store.give_up(Sequence(2), "refused: too large");
+    assert!(store.give_up(Sequence(2), "refused: too large"));
     store.settle();
     assert_eq!(numbers(&read(store, Priority::Normal, 0)), [1]);
     assert_eq!((losses(store)[0].rows, losses(store)[0].reason.as_str()), (3, "refused: too large"));
@@ -289,6 +290,38 @@ fn dead_letters_are_bounded_and_the_oldest_go() {
         })
         .unwrap();
     assert_eq!((u64::from(least[0]), u64::from(count)), (totals.dead_evicted, totals.dead_letters));
+}
+
+#[test]
+fn identifiers_survive_the_compaction_of_their_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = open_in(folder.path(), StoreConfig::default());
+    let mut taken = std::collections::BTreeSet::new();
+    for round in 0..2_000u16 {
+        let client: Arc<str> = format!("floor/press-{:02}", round % 50).into();
+        let mut identifiers = Vec::new();
+        for n in 0..16 {
+            let packet = round % 500 * 16 + n;
+            identifiers.push(IdentifierChange::Taken { client: Arc::clone(&client), packet });
+            taken.insert((Arc::clone(&client), packet));
+            if n > 0 {
+                identifiers.push(IdentifierChange::Released { client: Arc::clone(&client), packet });
+                taken.remove(&(Arc::clone(&client), packet));
+            }
+        }
+        if round % 100 == 99 {
+            identifiers.push(IdentifierChange::Forgotten { client: Arc::clone(&client) });
+            taken.retain(|(of, _)| *of != client);
+        }
+        opened.store.commit(Commit { identifiers, ..Commit::default() });
+    }
+    opened.store.settle();
+    let totals = opened.store.totals();
+    assert!(totals.recent_base > 0 && totals.recent_log < 300_000, "not compacted: {totals:?}");
+    let expected: Vec<_> = taken.into_iter().collect();
+    assert_eq!(opened.store.kept().unwrap().identifiers, expected);
+    drop(opened);
+    assert_eq!(open_in(folder.path(), StoreConfig::default()).kept.identifiers, expected);
 }
 
 #[test]
@@ -366,7 +399,19 @@ fn a_file_of_schema_version_1_is_read_with_all_it_holds() {
     let file = folder.path().join("tenants/acme.db");
     let old = rusqlite::Connection::open(file).unwrap();
     old.execute_batch(include_str!("fixtures/store-v1.sql")).unwrap();
+    old.execute_batch(
+        "INSERT INTO dead_letters VALUES (7, 40, 5, 'd', 't', 'linear', 'sha256:1', 'why', 'at f', X'62');
+         UPDATE commits SET dead_letters = 1, dead_bytes = 40;",
+    )
+    .unwrap();
     drop(old);
+    let before = peek(folder.path());
+    assert_eq!(
+        (before[0].1.totals.dead_letters, &before[0].1.health),
+        (1, &Health::Well),
+        "read before it is migrated"
+    );
+    assert!(matches!(Look::open(folder.path(), &tenant()), Err(OpenError::TooOld { version: 1, .. })));
 
     let mut opened = open_in(folder.path(), StoreConfig::default());
     assert_eq!(opened.store.stream().0, 77);
@@ -380,6 +425,65 @@ fn a_file_of_schema_version_1_is_read_with_all_it_holds() {
     assert_eq!(numbers(&read(&opened.store, Priority::Normal, 0)), [8]);
     assert_eq!(numbers(&read(&opened.store, Priority::High, 0)), [9]);
     assert_eq!(losses(&opened.store)[0].rows, 6);
+    assert_eq!(opened.kept.versions, []);
+    let look = Look::open(folder.path(), &tenant()).unwrap();
+    let letter = &look.letters(&LetterFilter::default(), 0).unwrap()[0];
+    assert_eq!((letter.id, letter.kept, letter.letter.kind), (7, 5, LetterKind::Unknown));
+    assert_eq!((letter.letter.trace.as_str(), &letter.letter.original[..]), ("at f", &b"b"[..]));
+    let gone =
+        Commit { letters_dropped: vec![7], dead_letters: vec![DeadLetter::default()], ..Commit::default() };
+    opened.store.commit(gone);
+    opened.store.settle();
+    let letter = &look.letters(&LetterFilter::default(), 0).unwrap()[0];
+    assert_eq!(letter.id, 8, "an id is not used again");
+}
+
+#[test]
+fn a_reset_takes_all_keys_of_a_step_and_a_version_change_keeps_what_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = open_in(folder.path(), StoreConfig::default());
+    let set = |step: &str, key: &str, value: &[u8]| StateChange {
+        step: step.into(),
+        key: key.into(),
+        value: Some(value.to_vec()),
+    };
+    let state = vec![set("a", "ä", b"123"), set("a", "k", b"4"), set("b", "k", b"5")];
+    opened.store.commit(Commit { state, ..Commit::default() });
+    let version = |digest: &str, since| Version { digest: digest.into(), version: "1.0".into(), since };
+    let snapshot: Snapshot = vec![("k".into(), b"4".to_vec()), ("ä".into(), b"123".to_vec())];
+    let change = VersionChange {
+        step: "a".into(),
+        current: version("two", 2),
+        previous: Some((version("one", 1), snapshot.clone())),
+    };
+    opened.store.commit(Commit {
+        state_reset: vec!["a".into()],
+        state: vec![set("a", "new", b"6")],
+        versions: vec![change],
+        ..Commit::default()
+    });
+    opened.store.settle();
+    let kept = opened.store.kept().unwrap();
+    let keys: Vec<_> = kept.state.iter().map(|entry| (entry.step.as_str(), entry.key.as_str())).collect();
+    assert_eq!(keys, [("a", "new"), ("b", "k")]);
+    let expected = StepVersions {
+        step: "a".into(),
+        current: version("two", 2),
+        previous: Some((version("one", 1), snapshot)),
+    };
+    assert_eq!(kept.versions, [expected]);
+    let bytes = opened.store.totals().state_bytes;
+    // new + 6, k + 5, and the snapshot: two keys, two values, four lengths.
+    assert_eq!(bytes, 4 + 2 + (1 + 1 + 2 + 3 + 16));
+    let forget = VersionChange { step: "a".into(), current: version("three", 3), previous: None };
+    opened.store.commit(Commit {
+        state_reset: vec!["a".into()],
+        versions: vec![forget],
+        ..Commit::default()
+    });
+    opened.store.settle();
+    assert_eq!(opened.store.totals().state_bytes, 2);
+    assert_eq!(opened.store.kept().unwrap().versions[0].previous, None);
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Model {
     fn used(&self) -> u64 {
         let state: usize = self.state.iter().map(|(key, value)| key.len() + value.len()).sum();
         let waiting: usize = self.waiting.values().map(|batch| batch.3.len()).sum();
-        (state + waiting) as u64 + self.dead * 40
+        (state + waiting) as u64 + self.dead * 56
     }
 
     fn give_up(&mut self, seq: u64) {

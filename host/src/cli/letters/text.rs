@@ -95,7 +95,7 @@ pub(super) fn letter(tenant: &TenantId, kept: &KeptLetter) -> String {
     line("died", &when::show(kept.kept));
     if !letter.trace.is_empty() {
         text.push_str("  back trace\n");
-        letter.trace.lines().for_each(|line| drop(writeln!(text, "    {}", visible(line))));
+        indented(&mut text, &letter.trace);
     }
     if let Some(frame) = super::row(letter) {
         text.push_str("  the row as it came to the step\n");
@@ -145,7 +145,7 @@ fn original(bytes: &[u8]) -> String {
     let shown = bytes.get(..ORIGINAL).unwrap_or(bytes);
     let mut text = String::new();
     match std::str::from_utf8(shown) {
-        Ok(lines) => lines.lines().for_each(|line| drop(writeln!(text, "    {}", visible(line)))),
+        Ok(lines) => indented(&mut text, lines),
         Err(_) => {
             for (at, part) in (0..).step_by(16).zip(shown.chunks(16)) {
                 let hex: String = part.iter().map(|byte| format!("{byte:02x} ")).collect();
@@ -161,6 +161,13 @@ fn original(bytes: &[u8]) -> String {
         text.push_str("    … (--json shows all)\n");
     }
     text
+}
+
+fn indented(text: &mut String, lines: &str) {
+    for line in lines.lines() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "    {}", visible(line));
+    }
 }
 
 /// Control characters as escapes.
