@@ -18,6 +18,7 @@ mod store_crash;
 mod store_look;
 mod store_model;
 mod uplink;
+mod uplink_binary;
 mod uplink_ways;
 
 use std::time::{Duration, Instant};
