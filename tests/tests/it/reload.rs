@@ -13,7 +13,8 @@ use e2e::process::wait_until;
 use e2e::world::workload_chain;
 use host::admin::reload::{Outcome, ReloadReply, StepReply};
 use host::admin::status::StepStatus;
-use runtime::Manifest;
+use runtime::signature::{SecretKey, sign};
+use runtime::{Asks, Import, Manifest};
 use serde_json::Value;
 
 use crate::site::{PATIENCE, Site, plan, seed};
@@ -79,13 +80,15 @@ impl Site {
             .unwrap_or_else(|error| panic!("{error}: {output:?}\n{}", self.gateway.log()))
     }
 
+    /// A step as the status shows it, once the lane has its steps.
     fn step(&self, name: &str) -> StepStatus {
-        let steps = self.gateway.tenant("acme").unwrap().steps;
-        let known: Vec<String> = steps.iter().map(|step| step.name.clone()).collect();
-        steps
-            .into_iter()
-            .find(|step| step.name == name)
-            .unwrap_or_else(|| panic!("{name} is not in {known:?}"))
+        let mut steps = Vec::new();
+        let found = wait_until("the lane has its steps", PATIENCE, || {
+            steps = self.gateway.tenant("acme")?.steps;
+            Ok(steps.iter().any(|step| step.name == name))
+        });
+        assert!(found.is_ok(), "{name} is not in {steps:#?}\n{}", self.gateway.log());
+        steps.into_iter().find(|step| step.name == name).unwrap()
     }
 
     /// Waits until so many rows more are accepted.
@@ -205,7 +208,7 @@ fn what_cannot_be_taken_over_leaves_the_old_one_running_and_is_told_everywhere()
         (
             "an unsigned plugin where signatures are required",
             Box::new(|site| {
-                let key = runtime::signature::SecretKey::generate().unwrap().public();
+                let key = SecretKey::generate().unwrap().public();
                 let keys = format!(
                     "[plugins]\nkeys = [{{ name = \"site\", key = \"{key}\" }}]\n[tenant.acme]\nrequire_signature = true\n"
                 );
@@ -294,7 +297,6 @@ fn a_rollback_restores_code_and_state_together_and_holds_over_a_restart() {
     assert!(!site.step(mine).as_configured);
     site.gateway.kill().unwrap();
     site.gateway.start().unwrap();
-    wait_until("the lane runs", PATIENCE, || Ok(!site.gateway.tenant("acme")?.steps.is_empty())).unwrap();
     assert_eq!(site.step(mine).digest, ran);
     assert_eq!(outcome(&site.reload(), mine), Outcome::Kept);
     // Something new is said.
@@ -342,6 +344,74 @@ fn a_shadow_is_compared_under_load_and_takes_over_when_told() {
         assert!(old.len() > 100 && new.len() > 20, "{device}: {} {}", old.len(), new.len());
         assert!(new.iter().all(|row| row["version"] == "new"), "{device}");
     }
+}
+
+#[test]
+fn only_plugins_signed_with_a_key_of_the_ring_run_where_that_is_required() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.wasm");
+    let mine = file.to_str().unwrap();
+    let (ours, theirs) = (SecretKey::generate().unwrap(), SecretKey::generate().unwrap());
+    let asks =
+        Asks { memory: Some(1 << 30), imports: Some(vec![Import::Log, Import::State]), ..Asks::default() };
+    let manifest = Manifest { version: Some("7.1.0".to_owned()), asks, ..Manifest::default() };
+    let whole = runtime::manifest::attach(&fs::read(builtin("tag")).unwrap(), &manifest).unwrap();
+    put(&file, sign(&whole, &ours).unwrap());
+    let step = tag(mine, "version", "signed") + "grant = { imports = [\"log\"] }\n";
+    let more = format!(
+        "[plugins]\nkeys = [{{ name = \"press-shop\", key = \"{}\" }}]\nrequire_signature = true\n",
+        ours.public()
+    );
+    let tenants = vec![("acme".to_owned(), [workload_chain("acme"), step].concat())];
+    let mut site = Site::start_with(&Setup { tenants, more, ..Setup::default() });
+    let checked = site.gateway.cli("check", &[]).unwrap();
+    let (table, doubts) =
+        (String::from_utf8(checked.stdout).unwrap(), String::from_utf8(checked.stderr).unwrap());
+    let row =
+        table.lines().find(|line| line.contains("step[3]")).unwrap_or_else(|| panic!("{table}{doubts}"));
+    assert!(row.contains("press-shop") && row.contains("7.1.0") && row.contains("64.0 MiB"), "{row}");
+    assert!(row.trim_end().ends_with(" log"), "{row}");
+    assert!(
+        doubts.contains("asks for 1.0 GiB, granted are 64.0 MiB")
+            && doubts.contains("asks for state, not granted"),
+        "{doubts}"
+    );
+    for (content, says) in [(whole.clone(), "not signed"), (sign(&whole, &theirs).unwrap(), "key")] {
+        put(&file, content);
+        let reply = site.reload();
+        assert!(!reply.applied && reply.errors()[0].contains(says), "{reply:#?}");
+        assert!(!site.gateway.cli("check", &[]).unwrap().status.success());
+    }
+    let mut all = plan(site.gateway.mqtt, vec![Fleet::new("acme", 2, 1)], RATE);
+    all.each = Some(100);
+    let ledger = Load::start(all).unwrap().wait().unwrap();
+    site.settle(&ledger);
+    assert!(site.rows().iter().all(|row| row["version"] == "signed"));
+}
+
+#[test]
+fn a_shadow_whose_budget_holds_takes_over_by_itself_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let next = folder.path().join("next.wasm");
+    put(&next, build(&builtin("tag"), "2.0.0"));
+    let step = tag("builtin:tag", "version", "same");
+    let mut site = site(&step);
+    let name = "builtin:tag#2";
+    let load = site.load();
+    let shadow =
+        format!("[tenant.acme.step.shadow]\nuse = {next:?}\npromote = {{ after = \"1 s\", time = 100.0 }}\n");
+    let before = site.step(name).digest;
+    site.change(&step, &(step.clone() + &shadow));
+    wait_until("the shadow takes over", PATIENCE, || Ok(site.step(name).digest != before)).unwrap();
+    let runs = site.step(name);
+    assert!(runs.version.ends_with("2.0.0") && !runs.as_configured, "{runs:#?}");
+    assert_eq!(runs.previous.unwrap().digest, before);
+    site.gateway.kill().unwrap();
+    site.gateway.start().unwrap();
+    site.go_on(&load, 300);
+    assert_eq!(site.step(name).digest, runs.digest, "it stays");
+    let ledger = load.finish().unwrap();
+    site.settle(&ledger);
 }
 
 #[test]
