@@ -72,17 +72,24 @@ pub fn config(written: &str) -> Result<String, String> {
     };
     if text.trim_start().starts_with('{') {
         // An inline table of TOML is nearly JSON, so both are tried.
-        let inline = || format!("with = {text}").parse::<toml::Table>().ok()?.remove("with");
-        return match (serde_json::from_str::<serde_json::Value>(&text), inline()) {
+        return match (serde_json::from_str::<serde_json::Value>(&text), inline(&text)) {
             (Ok(value), _) => Ok(value.to_string()),
             (Err(_), Some(table)) => json_of(&table),
             (Err(error), None) => Err(format!("the configuration is neither JSON nor TOML: {error}")),
         };
     }
+    if let Some(table) = inline(&format!("{{ {text} }}")) {
+        return json_of(&table);
+    }
     let table = text.parse::<toml::Table>().map_err(|error| {
         format!("the configuration is neither JSON nor TOML; write e.g. 'column = \"x\"' or '{{\"column\": \"x\"}}': {}", error.message())
     })?;
     json_of(&toml::Value::Table(table))
+}
+
+/// An inline table of TOML.
+fn inline(text: &str) -> Option<toml::Value> {
+    format!("with = {text}").parse::<toml::Table>().ok()?.remove("with")
 }
 
 fn json_of(value: &toml::Value) -> Result<String, String> {

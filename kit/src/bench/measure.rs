@@ -108,13 +108,13 @@ pub fn measure(job: &Job) -> Result<Measured, String> {
         let mut guest = guest(&engine, &plugin, &with)?;
         call(&mut guest, &calls, 0)?;
         first_call.get_or_insert(started.elapsed());
-        let timed = run(job.time, &calls, |at| call(&mut guest, &calls, at))?;
+        let timed = run(job.time, &calls, |at| at, |at| call(&mut guest, &calls, at))?;
         memory_bytes = memory_bytes.max(guest.memory_bytes());
         let beside = match &calls {
             Calls::Frames(frames) => {
                 let mut native = native::of(plugin.name(), &with);
                 if let Some(frame) = frames.first().and_then(|frames| frames.first())
-                    && native.name() != native::of("", "").name()
+                    && native.name() != native::COPY
                 {
                     let mut fresh = self::guest(&engine, &plugin, &with)?;
                     native::agrees(&mut fresh, &mut *native, frame).map_err(|what| {
@@ -240,16 +240,18 @@ impl Timed {
     }
 }
 
-fn run(
+/// Calls again and again, in turn. `prepare` is not timed.
+fn run<T>(
     time: Duration,
     calls: &Calls,
-    mut call: impl FnMut(usize) -> Result<(), String>,
+    mut prepare: impl FnMut(usize) -> T,
+    mut call: impl FnMut(T) -> Result<(), String>,
 ) -> Result<Timed, String> {
     // Warm: caches, the guest's own allocations, interpreters that compile as they go.
     let warm = Instant::now();
     let mut at = 0;
     while warm.elapsed() < time / 10 {
-        call(at % calls.len().max(1))?;
+        call(prepare(at % calls.len().max(1)))?;
         at += 1;
     }
     let mut times = Vec::new();
@@ -257,8 +259,9 @@ fn run(
     let started = Instant::now();
     while started.elapsed() < time && times.len() < MAX_CALLS {
         let turn = at % calls.len().max(1);
+        let prepared = prepare(turn);
         let begun = Instant::now();
-        call(turn)?;
+        call(prepared)?;
         times.push(begun.elapsed().as_secs_f64() * 1e6);
         rows += calls.rows(turn);
         at += 1;
@@ -270,8 +273,9 @@ fn run(
 
 fn beside(time: Duration, calls: &Calls, native: &mut dyn Native, guest: &Timed) -> Result<Beside, String> {
     let Calls::Frames(frames) = calls else { return Err("no frames".to_owned()) };
-    let timed = run(time, calls, |at| {
-        for frame in frames.get(at).into_iter().flatten() {
+    let prepare = |at: usize| frames.get(at).cloned().unwrap_or_default();
+    let timed = run(time, calls, prepare, |frames| {
+        for frame in frames {
             black_box(native.call(black_box(frame)));
         }
         Ok(())

@@ -5,16 +5,19 @@ use std::collections::HashMap;
 use std::hint::black_box;
 
 use serde_json::Value;
-use wire::frame::{Blobs, Column, Frame, Texts, Values};
+use wire::frame::{Blobs, Column, Frame, Values};
 
 use crate::guest::Guest;
+
+/// The name of what is done instead of a step that is not known.
+pub const COPY: &str = "copying the bytes of the rows in and out";
 
 /// A step as a native function.
 pub trait Native {
     /// What it is called in reports.
     fn name(&self) -> &'static str;
     /// One call.
-    fn call(&mut self, frame: &Frame) -> Option<Frame>;
+    fn call(&mut self, frame: Frame) -> Option<Frame>;
 }
 
 /// The native function of a plugin.
@@ -26,33 +29,33 @@ pub fn of(plugin: &str, with: &str) -> Box<dyn Native> {
     let column = text("column");
     match (known(plugin), column) {
         ("to-fahrenheit", Some(column)) => Box::new(Job {
-            name: "the same natively",
             into: Some(text("into").unwrap_or_else(|| column.clone())),
             column,
             deadband: number("deadband"),
             scale: 1.8,
             offset: 32.0,
+            unit: "[degF]".to_owned(),
             last: HashMap::new(),
         }),
         ("linear", Some(column)) => Box::new(Job {
-            name: "the same natively",
             into: Some(text("into").unwrap_or_else(|| column.clone())),
             column,
             deadband: None,
             scale: number("scale").unwrap_or(1.0),
             offset: number("offset").unwrap_or(0.0),
+            unit: text("unit").unwrap_or_default(),
             last: HashMap::new(),
         }),
         ("deadband", Some(column)) if number("relative").is_none() => Box::new(Job {
-            name: "the same natively",
             into: None,
             column,
             deadband: number("absolute"),
             scale: 1.0,
             offset: 0.0,
+            unit: String::new(),
             last: HashMap::new(),
         }),
-        _ => Box::new(Copy),
+        _ => Box::new(Copy::default()),
     }
 }
 
@@ -76,107 +79,153 @@ fn known(plugin: &str) -> &str {
     plugin.strip_prefix("builtin-").unwrap_or(plugin)
 }
 
-/// Copies the frame in and out.
-struct Copy;
+/// Copies the bytes of all columns in and out, into memory that is there already.
+#[derive(Default)]
+struct Copy {
+    inside: Blocks,
+    outside: Blocks,
+}
+
+#[derive(Default)]
+struct Blocks {
+    u32s: Vec<u32>,
+    i64s: Vec<i64>,
+    f64s: Vec<f64>,
+    bytes: Vec<u8>,
+}
+
+impl Blocks {
+    fn fill(&mut self, frame: &Frame) {
+        self.u32s.extend_from_slice(&frame.device);
+        self.i64s.extend_from_slice(&frame.time);
+        frame.devices.iter().for_each(|name| self.bytes.extend_from_slice(name.as_bytes()));
+        for column in &frame.columns {
+            match &column.values {
+                Values::F64(values) => self.f64s.extend_from_slice(values),
+                Values::I64(values) => self.i64s.extend_from_slice(values),
+                Values::Bool(values) => self.bytes.extend(values.iter().map(|value| u8::from(*value))),
+                Values::Text(texts) => self.u32s.extend_from_slice(&texts.index),
+                Values::Blob(blobs) => self.bytes.extend_from_slice(&blobs.bytes),
+            }
+        }
+    }
+
+    fn copy(&mut self, from: &Blocks) {
+        self.u32s.extend_from_slice(&from.u32s);
+        self.i64s.extend_from_slice(&from.i64s);
+        self.f64s.extend_from_slice(&from.f64s);
+        self.bytes.extend_from_slice(&from.bytes);
+    }
+
+    fn clear(&mut self) {
+        self.u32s.clear();
+        self.i64s.clear();
+        self.f64s.clear();
+        self.bytes.clear();
+    }
+}
 
 impl Native for Copy {
     fn name(&self) -> &'static str {
-        "copying the rows in and out natively"
+        COPY
     }
 
-    fn call(&mut self, frame: &Frame) -> Option<Frame> {
-        let inside = black_box(frame.clone());
-        Some(inside.clone())
+    fn call(&mut self, frame: Frame) -> Option<Frame> {
+        self.inside.clear();
+        self.inside.fill(black_box(&frame));
+        self.outside.clear();
+        self.outside.copy(black_box(&self.inside));
+        black_box(&mut self.outside);
+        Some(frame)
     }
 }
 
 /// Deadband, then conversion: what the examples do in every language.
 struct Job {
-    name: &'static str,
     column: String,
     into: Option<String>,
     deadband: Option<f64>,
     scale: f64,
     offset: f64,
+    unit: String,
     last: HashMap<String, f64>,
 }
 
 impl Native for Job {
     fn name(&self) -> &'static str {
-        self.name
+        "the same step as a native function"
     }
 
-    fn call(&mut self, frame: &Frame) -> Option<Frame> {
+    fn call(&mut self, mut frame: Frame) -> Option<Frame> {
+        if let Some(band) = self.deadband {
+            let keep = self.kept(&frame, band)?;
+            retain(&mut frame, &keep);
+        }
+        let Some(into) = &self.into else { return Some(frame) };
         let Values::F64(values) = &frame.column(&self.column)?.values else { return None };
-        let mut kept = match self.deadband {
-            None => frame.clone(),
-            Some(band) => {
-                let mut last: Vec<Option<f64>> =
-                    frame.devices.iter().map(|device| self.last.get(device).copied()).collect();
-                let mut keep = Vec::with_capacity(values.len());
-                for (row, (&device, &value)) in frame.device.iter().zip(values).enumerate() {
-                    let Some(last) = last.get_mut(device as usize) else { continue };
-                    if last.is_none_or(|last| (value - last).abs() > band) {
-                        *last = Some(value);
-                        keep.push(row);
-                    }
-                }
-                for (device, last) in frame.devices.iter().zip(last) {
-                    if let Some(value) = last {
-                        match self.last.get_mut(device) {
-                            Some(known) => *known = value,
-                            None => drop(self.last.insert(device.clone(), value)),
-                        }
-                    }
-                }
-                select(frame, &keep)
-            }
-        };
-        let Some(into) = &self.into else { return Some(kept) };
-        let Values::F64(values) = &kept.column(&self.column)?.values else { return None };
         let converted: Vec<f64> = values.iter().map(|value| value * self.scale + self.offset).collect();
         let values = Values::F64(converted);
-        match kept.columns.iter_mut().find(|column| column.name == *into) {
+        match frame.columns.iter_mut().find(|column| column.name == *into) {
             Some(column) => column.values = values,
-            None => kept.columns.push(Column {
+            None => frame.columns.push(Column {
                 name: into.clone(),
-                unit: "[degF]".to_owned(),
+                unit: self.unit.clone(),
                 values,
                 status: Vec::new(),
             }),
         }
-        Some(kept)
+        Some(frame)
     }
 }
 
-fn select(frame: &Frame, rows: &[usize]) -> Frame {
-    fn pick<T: Clone>(list: &[T], rows: &[usize]) -> Vec<T> {
-        rows.iter().filter_map(|row| list.get(*row).cloned()).collect()
-    }
-    let columns = frame.columns.iter().map(|column| Column {
-        name: column.name.clone(),
-        unit: column.unit.clone(),
-        values: match &column.values {
-            Values::F64(values) => Values::F64(pick(values, rows)),
-            Values::I64(values) => Values::I64(pick(values, rows)),
-            Values::Bool(values) => Values::Bool(pick(values, rows)),
-            Values::Text(texts) => {
-                Values::Text(Texts { dictionary: texts.dictionary.clone(), index: pick(&texts.index, rows) })
+impl Job {
+    /// Which rows moved away from their device's last kept value.
+    fn kept(&mut self, frame: &Frame, band: f64) -> Option<Vec<bool>> {
+        let Values::F64(values) = &frame.column(&self.column)?.values else { return None };
+        let mut last: Vec<Option<f64>> =
+            frame.devices.iter().map(|device| self.last.get(device).copied()).collect();
+        let mut keep = Vec::with_capacity(values.len());
+        for (&device, &value) in frame.device.iter().zip(values) {
+            let last = last.get_mut(device as usize)?;
+            let moved = last.is_none_or(|last| (value - last).abs() > band);
+            if moved {
+                *last = Some(value);
             }
+            keep.push(moved);
+        }
+        for (device, last) in frame.devices.iter().zip(last) {
+            if let Some(value) = last {
+                match self.last.get_mut(device) {
+                    Some(known) => *known = value,
+                    None => drop(self.last.insert(device.clone(), value)),
+                }
+            }
+        }
+        Some(keep)
+    }
+}
+
+fn retain(frame: &mut Frame, keep: &[bool]) {
+    fn among<T>(list: &mut Vec<T>, keep: &[bool]) {
+        let mut keep = keep.iter();
+        list.retain(|_| keep.next().copied().unwrap_or(false));
+    }
+    among(&mut frame.device, keep);
+    among(&mut frame.time, keep);
+    for column in &mut frame.columns {
+        match &mut column.values {
+            Values::F64(values) => among(values, keep),
+            Values::I64(values) => among(values, keep),
+            Values::Bool(values) => among(values, keep),
+            Values::Text(texts) => among(&mut texts.index, keep),
             Values::Blob(blobs) => {
                 let mut some = Blobs::default();
-                rows.iter().filter_map(|row| blobs.get(*row)).for_each(|bytes| some.push(bytes));
-                Values::Blob(some)
+                let rows = (0..blobs.len()).zip(keep).filter(|(_, keep)| **keep);
+                rows.filter_map(|(row, _)| blobs.get(row)).for_each(|bytes| some.push(bytes));
+                *blobs = some;
             }
-        },
-        status: pick(&column.status, rows),
-    });
-    Frame {
-        profile: frame.profile.clone(),
-        devices: frame.devices.clone(),
-        device: pick(&frame.device, rows),
-        time: pick(&frame.time, rows),
-        columns: columns.collect(),
+        }
+        among(&mut column.status, keep);
     }
 }
 
@@ -189,7 +238,7 @@ pub fn agrees(guest: &mut Guest, native: &mut dyn Native, frame: &Frame) -> Resu
     let given = guest
         .process(std::slice::from_ref(frame), &runtime::CallContext::default())
         .map_err(|fault| fault.to_string())?;
-    let wanted: Vec<Expected> = native.call(frame).map(Expected::exactly).into_iter().collect();
+    let wanted: Vec<Expected> = native.call(frame.clone()).map(Expected::exactly).into_iter().collect();
     let came: Vec<&Frame> = given.frames.iter().map(|routed| &routed.frame).collect();
     let found = compare(&wanted, &came, &Rules { tolerance: 1e-9, keep: 1 });
     match found.differing {

@@ -85,7 +85,7 @@ pub enum Input {
     /// Frames.
     Frames(Vec<Frame>),
     /// Messages.
-    Messages(Inbox),
+    Messages(Box<Inbox>),
     /// One tick.
     Tick,
     /// So many nanoseconds, with the ticks that the plugin asked for.

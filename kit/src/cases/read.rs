@@ -73,7 +73,25 @@ fn head<'r>(root: &Table<'r>) -> Result<Head<'r>, CaseFileError> {
     Ok((plugin, defaults, tables))
 }
 
+/// The keys of a case.
+const KEYS: [&str; 11] = [
+    "name",
+    "with",
+    "limits",
+    "grant",
+    "state",
+    "state_version",
+    "start",
+    "tolerance",
+    "refused",
+    "golden",
+    "batch",
+];
+
 fn case(table: &Table<'_>, defaults: &Defaults) -> Result<Case, CaseFileError> {
+    // A key with a slip of the pen is told as such, not as one that is missing.
+    KEYS.iter().for_each(|key| drop(table.get(key)));
+    table.finish()?;
     let name = match table.get("name") {
         Some(value) => value.text()?.to_owned(),
         None => {
@@ -127,7 +145,6 @@ fn case(table: &Table<'_>, defaults: &Defaults) -> Result<Case, CaseFileError> {
             table.error("nothing happens: write [[case.batch]] with rows or messages, or refused = \"…\"")
         );
     }
-    table.finish()?;
     Ok(case)
 }
 
@@ -201,7 +218,7 @@ fn input(
         inputs.push(Input::Frames(frames));
     }
     if let Some(value) = table.get("messages") {
-        inputs.push(Input::Messages(tables::messages(&value, arrival)?));
+        inputs.push(Input::Messages(Box::new(tables::messages(&value, arrival)?)));
     }
     if let Some(value) = table.get("tick")
         && value.boolean()?

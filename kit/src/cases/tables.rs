@@ -68,9 +68,10 @@ pub(super) fn messages(value: &Value<'_>, clock: Clock) -> Result<Inbox, CaseFil
         Some(Form::Rows(rows)) => push_messages(&rows.list()?, &mut inbox, clock)?,
         Some(Form::Csv(text)) => within(&text, csv::messages(text.text()?, &mut inbox, clock))?,
         Some(Form::File(path)) => {
+            let kind = extension(&path)?;
             let file = path.source.path(path.text()?);
             let text = read_text(&file).map_err(|what| path.error(what))?;
-            let read = match extension(&path)? {
+            let read = match kind {
                 Kind::Csv => csv::messages(&text, &mut inbox, clock),
                 Kind::Json => jsonl::messages(&text, &mut inbox, clock),
             };
@@ -144,9 +145,10 @@ fn read(table: &Table<'_>, declared: Declared, clock: Clock) -> Result<Option<Re
         }
         Some(Form::Csv(text)) => within(&text, csv::frames(text.text()?, &mut builder, clock))?,
         Some(Form::File(path)) => {
+            let kind = extension(&path)?;
             let file = path.source.path(path.text()?);
             let text = read_text(&file).map_err(|what| path.error(what))?;
-            let read = match extension(&path)? {
+            let read = match kind {
                 Kind::Csv => csv::frames(&text, &mut builder, clock),
                 Kind::Json => jsonl::frames(&text, &mut builder, clock, |frame| whole.push(frame)),
             };

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use wire::frame::{Column, Frame};
 
-use super::cell::{self, Cell};
+use super::cell;
 
 /// Most pairs of rows that are tried for lining up: 16 MiB of lengths.
 const MAX_ALIGNED: usize = 1 << 22;
@@ -163,9 +163,18 @@ pub fn compare(expected: &[Expected], got: &[&Frame], rules: &Rules) -> Differen
         found.differing += 1;
         if found.first.len() < rules.keep {
             found.first.push(Difference {
-                expected: left.map(|(at, expected, row)| shown(&expected.frame, row, at, Some(expected))),
-                got: right
-                    .map(|(at, frame, row)| shown(frame, row, at, left.map(|(_, expected, _)| expected))),
+                expected: left.map(|(at, expected, row)| {
+                    shown(&expected.frame, row, at, Some(expected), right.map(|(_, frame, _)| frame))
+                }),
+                got: right.map(|(at, frame, row)| {
+                    shown(
+                        frame,
+                        row,
+                        at,
+                        left.map(|(_, expected, _)| expected),
+                        left.map(|(_, expected, _)| &expected.frame),
+                    )
+                }),
                 columns,
             });
         }
@@ -228,7 +237,8 @@ fn status(column: &Column, row: usize) -> u32 {
     column.status.get(row).copied().unwrap_or(0)
 }
 
-fn shown(frame: &Frame, row: usize, at: usize, expected: Option<&Expected>) -> Shown {
+/// A row as text; `other` is the frame it is compared with.
+fn shown(frame: &Frame, row: usize, at: usize, expected: Option<&Expected>, other: Option<&Frame>) -> Shown {
     let mut cells = Vec::new();
     for column in &frame.columns {
         if expected.is_some_and(|expected| !expected.looks_at(&column.name)) {
@@ -238,10 +248,12 @@ fn shown(frame: &Frame, row: usize, at: usize, expected: Option<&Expected>) -> S
         if expected.is_some_and(|expected| expected.wants_unit(&column.name)) && !column.unit.is_empty() {
             text = format!("{text} {}", column.unit);
         }
-        let typed = expected.is_some_and(|expected| expected.wants_type(&column.name));
-        let plain = !matches!(cell::of(&column.values, row), Some(Cell::I64(_)));
-        if typed && !plain {
-            text.push_str(" (i64)");
+        let others = other.and_then(|other| other.column(&column.name)).map(|other| other.values.type_name());
+        let kind = column.values.type_name();
+        if expected.is_some_and(|expected| expected.wants_type(&column.name))
+            && others.is_some_and(|other| other != kind)
+        {
+            text = format!("{text} ({kind})");
         }
         cells.push((column.name.clone(), text));
     }
