@@ -10,7 +10,8 @@ struct Arguments {
     #[arg(long)]
     json: bool,
     /// Only what has this in its name: `stages`, `qos0`, `qos1`, `full`, `latency`, `outage`, `drain` (by name
-    /// with an hour's backlog, else with six minutes'), `goodput`.
+    /// with an hour's backlog, else with six minutes'), `goodput`, `plugins` (by name only: builds the
+    /// examples in four languages).
     only: Option<String>,
     /// Be the bare listener: for the bench itself.
     #[arg(long, hide = true)]
