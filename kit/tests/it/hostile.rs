@@ -74,6 +74,18 @@ fn faults_are_expected_by_kind() {
 }
 
 #[test]
+fn a_call_of_the_host_that_is_not_granted_is_a_fault_that_names_it() {
+    let ungranted = "grant = { imports = [\"log\"] }\n";
+    let said = Folder::cases("fixtures/counter", &(ungranted.to_owned() + &case("", ""))).test(&[]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.out.contains("state") && said.out.contains("write fault = \"authority\""), "{}", said.out);
+    let expected = ungranted.to_owned() + &case("", "expect.fault = \"authority\"");
+    Folder::cases("fixtures/counter", &expected).passes();
+    let said = Folder::cases("fixtures/counter", &ungranted.replace("log", "lgo")).test(&[]);
+    assert!(said.err.contains("there is no import \"lgo\""), "{}", said.err);
+}
+
+#[test]
 fn a_component_that_no_gateway_takes_is_refused_with_the_reason() {
     let said = Folder::cases("fixtures/wasi", &case("", "")).test(&[]);
     assert_eq!(said.code, 2, "{}", said.out);
