@@ -1,5 +1,6 @@
 //! What a plugin call costs: rows of 5 columns and up to 200 devices through built-in plugins, beside the copies that
-//! the boundary cannot do without. `cargo run --release -p runtime --example call -- plugins/dist`
+//! the boundary cannot do without.
+//! `cargo run --release -p runtime --example call -- plugins/dist [only what has this in its name [calls]]`
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -8,7 +9,7 @@ use runtime::{CallContext, Engine, EngineConfig, Plugin, Step, StepConfig};
 use wire::frame::{Column, Frame, Texts, Values};
 
 const DEVICES: usize = 200;
-const CALLS: u32 = 1_000;
+const CALLS: u32 = 5_000;
 
 type Done = Result<(), Box<dyn std::error::Error>>;
 
@@ -21,6 +22,7 @@ fn main() -> Done {
     site.load("linear")?;
     let plugin = site.load("linear")?;
     measure("instantiate and configure", 1, || site.step(&plugin, LINEAR).map(drop))?;
+    site.boundary()?;
     for rows in [10, 100, 1_000] {
         println!("{rows} rows, {} devices:", rows.min(DEVICES));
         site.calls(rows)?;
@@ -34,6 +36,8 @@ const LINEAR: &str =
     r#"{"column": "temperature_c", "into": "temperature_f", "scale": 1.8, "offset": 32, "resolution": 0.01}"#;
 const RANGE: &str = r#"{"column": "temperature_c", "min": -40, "max": 125}"#;
 const WINDOW: &str = r#"{"columns": ["temperature_c", "pressure_kpa"], "every": "10 s"}"#;
+
+const PASS: &str = r#"{"within": "nowhere"}"#;
 
 struct Site {
     engine: Engine,
@@ -51,6 +55,41 @@ impl Site {
     fn step(&self, plugin: &Plugin, config: &str) -> Result<Step, Box<dyn std::error::Error>> {
         let config = StepConfig { name: "step".into(), config_json: config.into(), ..StepConfig::default() };
         Ok(Step::new(&self.engine, plugin, config, Vec::new(), &CallContext::default())?)
+    }
+
+    /// A plugin that only hands on what it gets: all of the call is boundary.
+    fn boundary(&self) -> Done {
+        let plugin = self.load("fixtures/loop")?;
+        let context = CallContext { now: 1_000_000_000_000, ..CallContext::default() };
+        for (rows, devices) in [(256, 16), (256, 200), (4_096, 16), (4_096, 200)] {
+            let mut input = frame_of(rows, devices);
+            input.columns.truncate(4);
+            let input = [input];
+            let mut step = self.step(&plugin, PASS)?;
+            measure(&format!("pass {rows}, {devices} devices, reused"), rows, || {
+                step.process(&input, &context)?;
+                Ok(())
+            })?;
+            measure(&format!("pass {rows}, {devices} devices, fresh"), rows, || {
+                self.step(&plugin, PASS)?.process(&input, &context)?;
+                Ok(())
+            })?;
+            measure("the frame copied once, natively", rows, || {
+                std::hint::black_box(input.to_vec());
+                Ok(())
+            })?;
+        }
+        measure("tick", 1, {
+            let mut step = self.step(&plugin, PASS)?;
+            move || {
+                step.tick(&context)?;
+                Ok(())
+            }
+        })?;
+        measure("instantiate and configure", 1, || self.step(&plugin, PASS).map(drop))?;
+        measure("load from the cache", 1, || {
+            Ok(drop(self.engine.load(&self.dist.join("fixtures/loop.wasm"))?))
+        })
     }
 
     fn calls(&self, rows: usize) -> Done {
@@ -80,16 +119,31 @@ impl Site {
     }
 }
 
+/// Microseconds of processor time of a call; the machine may be busy with other things.
 fn measure(what: &str, rows: usize, mut call: impl FnMut() -> Done) -> Done {
-    (0..CALLS / 10).try_for_each(|_| call())?;
-    let begun = Instant::now();
-    (0..CALLS).try_for_each(|_| call())?;
-    let micros = begun.elapsed().as_secs_f64() * 1e6 / f64::from(CALLS);
+    if std::env::args().nth(2).is_some_and(|only| !what.contains(&only)) {
+        return Ok(());
+    }
+    let calls = std::env::args().nth(3).and_then(|calls| calls.parse().ok()).unwrap_or(CALLS);
+    (0..calls / 10).try_for_each(|_| call())?;
+    let begun = processor_time();
+    (0..calls).try_for_each(|_| call())?;
+    let micros = (processor_time() - begun) as f64 / 1e3 / f64::from(calls);
     println!("{what}: {micros:.1} us a call, {:.1} ns a row", micros * 1e3 / rows as f64);
     Ok(())
 }
 
+/// Nanoseconds of this thread on a processor: the first number of its schedstat (proc(5)).
+fn processor_time() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split_ascii_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default()
+}
+
 fn frame(rows: usize) -> Frame {
+    frame_of(rows, DEVICES)
+}
+
+fn frame_of(rows: usize, devices: usize) -> Frame {
     let column =
         |name: &str, values| Column { name: name.into(), unit: String::new(), values, status: Vec::new() };
     let floats = |scale: f64| Values::F64((0..rows).map(|row| row as f64 * scale).collect());
@@ -99,8 +153,8 @@ fn frame(rows: usize) -> Frame {
     };
     Frame {
         profile: "machine".into(),
-        devices: (0..DEVICES.min(rows)).map(|device| format!("device-{device:04}")).collect(),
-        device: (0..rows as u32).map(|row| row % DEVICES as u32).collect(),
+        devices: (0..devices.min(rows)).map(|device| format!("device-{device:04}")).collect(),
+        device: (0..rows as u32).map(|row| row % devices as u32).collect(),
         time: (0..rows as i64).collect(),
         columns: vec![
             column("temperature_c", floats(0.01)),

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! <cache_dir>/<sha256 of the plugin>-<hash of engine version, settings and target>.cwasm
-//!     = SHA-256 of the rest (32 bytes) ++ what `Component::serialize` returned
+//!     = XXH3-64 of the rest (8 bytes, little-endian) ++ what `Component::serialize` returned
 //! ```
 //! Entries are written beside and renamed, so a crash leaves none that is half there; one whose checksum fails is
-//! compiled again and replaced. The oldest go when there are more than [`MAX_ENTRIES`]. A cache that cannot be read or
+//! compiled again and replaced. The checksum finds damage, not malice: whoever may write here may run code anyway. The oldest go when there are more than [`MAX_ENTRIES`]. A cache that cannot be read or
 //! written costs time, not function: it is logged and done without.
 
 use std::fs;
@@ -29,7 +29,7 @@ pub(crate) struct Cache {
 /// An entry whose checksum held.
 pub(crate) struct Checked(Vec<u8>);
 
-const CHECKSUM: usize = 32;
+const CHECKSUM: usize = 8;
 
 impl Checked {
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -54,7 +54,7 @@ impl Cache {
         let path = self.path(digest);
         let bytes = fs::read(&path).ok()?;
         let (checksum, compiled) = bytes.split_at_checked(CHECKSUM)?;
-        if Sha256::digest(compiled).as_slice() == checksum {
+        if checksum_of(compiled) == checksum {
             return Some(Checked(bytes));
         }
         tracing::warn!(path = %path.display(), "a compiled plugin is damaged: compiling it again");
@@ -78,7 +78,7 @@ impl Cache {
         self.make_room()?;
         let beside = path.with_extension(format!("{}.tmp", std::process::id()));
         let mut file = fs::File::create(&beside)?;
-        file.write_all(&Sha256::digest(compiled))?;
+        file.write_all(&checksum_of(compiled))?;
         file.write_all(compiled)?;
         file.sync_all()?;
         fs::rename(&beside, path)
@@ -99,6 +99,10 @@ impl Cache {
     fn path(&self, digest: Digest) -> PathBuf {
         self.folder.join(format!("{digest}-{}.cwasm", self.engine))
     }
+}
+
+fn checksum_of(compiled: &[u8]) -> [u8; CHECKSUM] {
+    twox_hash::XxHash3_64::oneshot(compiled).to_le_bytes()
 }
 
 /// Machine code is run from here: nobody else may write.

@@ -177,9 +177,12 @@ fn settings(config: &EngineConfig) -> wasmtime::Config {
     // One that is used; the stubs which stand for WASI in a JavaScript guest bring two of no pages.
     const MEMORIES: u32 = 4;
     const TABLES: u32 = 4;
-    // What a slot keeps resident for the next instance, and how many slots do: 1 MiB in all.
-    const KEEP_RESIDENT: usize = 256 << 10;
+    // What a slot keeps resident for the next instance, and how many slots do: at most 4 MiB in all. Less would cost a
+    // fresh instance some page faults and unmappings, i.e. more than all else it does.
+    const KEEP_RESIDENT: usize = 1 << 20;
     const WARM_SLOTS: u32 = 4;
+    // A few thousand elements; beyond, a table is unmapped when its instance goes.
+    const TABLE_KEEP_RESIDENT: usize = 32 << 10;
 
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(config.max_instances)
@@ -192,6 +195,7 @@ fn settings(config: &EngineConfig) -> wasmtime::Config {
         .total_stacks(config.max_instances)
         .max_tables_per_component(TABLES)
         .table_elements(TABLE_ELEMENTS)
+        .table_keep_resident(TABLE_KEEP_RESIDENT)
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .max_unused_warm_slots(WARM_SLOTS)
         .pagemap_scan(Enabled::Auto);

@@ -10,6 +10,8 @@
 //! retry, store or route. A call is a future that hands its thread back about every 5 ms ([`Step::process_async`]), or
 //! keeps it until it is done ([`Step::process`]).
 
+#[doc(hidden)]
+pub mod bare;
 mod bindings;
 mod boundary;
 mod cache;

@@ -14,6 +14,6 @@ use wasmtime::component::Component;
     reason = "running precompiled code is what a cache of it is for; see the module's text"
 )]
 pub(crate) fn load(engine: &Engine, checked: &crate::cache::Checked) -> wasmtime::Result<Component> {
-    // SAFETY: `Checked` is made only by the cache, of bytes that `Component::serialize` returned and whose SHA-256 held.
+    // SAFETY: `Checked` is made only by the cache, of bytes that `Component::serialize` returned and whose checksum held.
     unsafe { Component::deserialize(engine, checked.bytes()) }
 }

@@ -11,6 +11,7 @@
 mod absurd;
 mod authority;
 mod builtin;
+mod corpus;
 mod decoder;
 mod guests;
 mod hostile;
