@@ -47,9 +47,10 @@ impl Default for Budget {
 }
 
 impl Budget {
-    fn failed(&mut self, fault: &StepFault, took: Duration) {
+    fn failed(&mut self, fault: &StepFault, took: Duration, limit: Duration) {
         self.timeouts = self.timeouts.saturating_sub(u32::from(fault.kind == FaultKind::Timeout));
-        self.failing += took;
+        // No call works longer than that; on a busy machine it may seem so.
+        self.failing += took.min(limit + OVERRUN);
     }
 
     /// Why a part that failed is not split any more.
@@ -109,7 +110,7 @@ impl Link {
             Err(fault) => fault,
         };
         let limit = self.time_limit();
-        work.budget.failed(&fault.0, fault.1);
+        work.budget.failed(&fault.0, fault.1, limit);
         let mut searched = Searched { main: Flow::default(), passed: false, dead: Vec::new() };
         let mut last = fault.0.clone();
         let mut parts: Vec<Part> = vec![(flow, Some((fault.0, fresh)))];
@@ -129,7 +130,7 @@ impl Link {
                             continue;
                         }
                         (Err((fault, took)), fresh) => {
-                            work.budget.failed(&fault, took);
+                            work.budget.failed(&fault, took, limit);
                             last = fault.clone();
                             (fault, fresh)
                         }
