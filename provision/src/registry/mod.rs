@@ -11,6 +11,7 @@ mod books;
 mod changes;
 pub mod enrolments;
 pub mod moves;
+pub mod operations;
 pub mod register;
 pub mod roster;
 mod schema;

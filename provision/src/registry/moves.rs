@@ -240,6 +240,29 @@ pub fn under_way(connection: &rusqlite::Connection, origin: Option<&StampId>) ->
     rows.collect()
 }
 
+/// How many moves of an operation are under way.
+pub(super) fn under_way_of(connection: &rusqlite::Connection, operation: i64) -> rusqlite::Result<usize> {
+    let count: i64 = connection
+        .prepare_cached("SELECT count(*) FROM moves WHERE operation = ?1")?
+        .query_row([operation], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or_default())
+}
+
+/// Those that are.
+pub(super) fn pairs_of(
+    connection: &rusqlite::Connection,
+    operation: i64,
+) -> rusqlite::Result<Vec<(GatewayId, TenantId)>> {
+    let mut statement =
+        connection.prepare_cached("SELECT gateway, tenant FROM moves WHERE operation = ?1")?;
+    let rows = statement.query_map([operation], read_pair)?;
+    rows.collect()
+}
+
+pub(super) fn read_pair(row: &Row<'_>) -> rusqlite::Result<(GatewayId, TenantId)> {
+    Ok((stored(row.get_ref(0)?.as_str()?)?, stored(row.get_ref(1)?.as_str()?)?))
+}
+
 fn read(row: &Row<'_>) -> rusqlite::Result<Move> {
     Ok(Move {
         gateway: stored(row.get_ref(0)?.as_str()?)?,

@@ -1,3 +1,5 @@
+mod operations;
+
 use std::collections::BTreeMap;
 
 use wire::ids::{EnrolmentId, Environment, GatewayId, Region, Sequence, StampId, StreamId, TenantId};
