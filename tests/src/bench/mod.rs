@@ -4,6 +4,8 @@
 pub mod backlog;
 pub mod bare;
 pub mod goodput;
+pub mod guests;
+pub mod languages;
 pub mod limits;
 pub mod measure;
 pub mod path;
@@ -26,12 +28,19 @@ pub fn run(only: Option<&str>) -> Result<Bench> {
         let batch = stages::run(&mut bench, dir.path())?;
         transport::run(&mut bench, dir.path(), &batch)?;
     }
+    if selected("plugins") {
+        guests::run(&mut bench, dir.path())?;
+    }
     path::run(&mut bench, selected)?;
     if selected("drain") {
         backlog::run(&mut bench, only.is_some())?;
     }
     if selected("goodput") {
         goodput::run(&mut bench)?;
+    }
+    // Fetches the tools of the languages if they are missing, so only by name.
+    if only.is_some_and(|only| "plugins".contains(only)) {
+        languages::run(&mut bench, true)?;
     }
     Ok(bench)
 }
