@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_config::{Limits, OnFault, Step, StorePolicy, Tenant, WhenFull};
+use gateway_config::{OnFault, Step, Tenant};
 use host::intake::{Decoded, Intake, Nobody, fingerprint};
 use host::outbox::Outbox;
 use host::store::{DataFolder, Store, StoreConfig, wall_clock};

@@ -253,7 +253,7 @@ mod tests {
         applied.took_over(&old.0, &old.1);
         let new = site.tenant("new", r#"{"a":1}"#);
         applied.took_over(&new.0, &new.1);
-        applied.write(&[new.0.id.clone()]);
+        applied.write(std::slice::from_ref(&new.0.id));
 
         let mut applied = Applied::read(site.folder.path());
         let runs = applied.at_start(&new.0, &new.1, &site.runs("old"), &site.shelf);
