@@ -9,14 +9,27 @@ use clap::{Parser, Subcommand};
 
 use crate::build::Mode;
 use crate::project::{Kind, Language};
-use crate::{bench, build, cases, inspect, keys, new, replay};
+use crate::{bench, build, cases, inspect, keys, new, reference, replay};
 
 const EXAMPLE: &str = "\
 From nothing to a plugin that runs:
 
-  sluice-plugin new --lang rust hot-pressure     a project whose test passes
-  cd hot-pressure
-  sluice-plugin build                            build/hot-pressure.wasm";
+  sluice-plugin new --lang rust to-fahrenheit    a project whose test passes
+  cd to-fahrenheit
+  sluice-plugin build                            build/to-fahrenheit.wasm, with checks
+  sluice-plugin test                             what tests/cases.toml says, in the gateway's own runtime
+  sluice-plugin build --release                  what goes to a site
+  sluice-plugin bench build/to-fahrenheit.wasm --with 'column = \"temperature_c\", deadband = 0.5'
+  sluice-plugin keygen acme-build                once, then for each release:
+  sluice-plugin sign build/to-fahrenheit.wasm --key acme-build.key
+
+In the gateway's configuration:
+
+  [[tenant.acme.step]]
+  use = \"plugins/to-fahrenheit.wasm\"
+  with = { column = \"temperature_c\", deadband = 0.5 }
+
+Compilers that come from PyPI or npm are kept in $SLUICE_TOOLS, else in ~/.cache/sluice-plugin/tools.";
 
 /// Write, build, test and sign plugins for the Sluice gateway.
 #[derive(Debug, Parser)]
@@ -64,6 +77,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         keys: Vec<PathBuf>,
     },
+    /// Prints the reference of the plugin interface, as Markdown.
+    Interface,
     /// Makes a pair of keys: NAME.key, which signs and stays secret, and NAME.pub, which gateways trust.
     Keygen {
         /// Whose plugins it signs, e.g. acme-build.
@@ -105,6 +120,7 @@ pub fn main() -> ExitCode {
             build::command(&folder, if release { Mode::Release } else { Mode::Checked })
         }
         Command::Inspect { file, json, keys } => inspect::command(&file, json, &keys),
+        Command::Interface => reference::command(),
         Command::Keygen { name, into } => keys::generate(&name, &into),
         Command::Sign { file, key } => keys::sign(&file, &key),
         Command::Verify { file, keys } => keys::verify(&file, &keys),

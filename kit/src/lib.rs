@@ -16,6 +16,7 @@ pub mod interface;
 pub mod keys;
 pub mod new;
 pub mod project;
+pub mod reference;
 pub mod replay;
 pub mod rows;
 pub mod vendor;

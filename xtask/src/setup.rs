@@ -1,4 +1,4 @@
-//! What a fresh machine lacks beside the WebAssembly target ([`crate::guests`]): two packages of Debian's. Says what it
+//! What a fresh machine lacks beside the WebAssembly target ([`crate::guests`]): packages of Debian's. Says what it
 //! installs; where it cannot, says the one command to run. Installs nothing else.
 
 use std::path::{Path, PathBuf};
@@ -6,11 +6,18 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 
-/// Installs what the tests need and is missing: the broker mosquitto, for those that subscribe at one, and libfaketime, for
-/// the one that sets a gateway's clock.
+/// Installs what the tests need and is missing: the broker mosquitto, for those that subscribe at one, libfaketime, for
+/// the one that sets a gateway's clock, node with npm and Python with pip, for plugins in JavaScript, Python and C.
 pub(crate) fn packages() -> Result<()> {
     let missing = || {
-        let needed = [("mosquitto", has_mosquitto()), ("libfaketime", has_faketime())];
+        let needed = [
+            ("mosquitto", has_mosquitto()),
+            ("libfaketime", has_faketime()),
+            ("nodejs", runs(&["node", "--version"])),
+            ("npm", runs(&["npm", "--version"])),
+            ("python3", runs(&["python3", "--version"])),
+            ("python3-pip", runs(&["python3", "-m", "pip", "--version"])),
+        ];
         needed.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect::<Vec<_>>().join(" ")
     };
     let names = missing();
@@ -31,6 +38,13 @@ pub(crate) fn packages() -> Result<()> {
         "the tests need {names}; install as root with: {command}"
     );
     Ok(())
+}
+
+/// Whether the command is there and works.
+fn runs(command: &[&str]) -> bool {
+    let Some((program, arguments)) = command.split_first() else { return false };
+    let quiet = |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    quiet(Command::new(program).args(arguments)).is_ok_and(|status| status.success())
 }
 
 fn has_mosquitto() -> bool {
