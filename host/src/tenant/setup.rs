@@ -1,13 +1,13 @@
 //! What a step or decoder is made of: plugin, configuration, limits, grants; and how it becomes a running one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use gateway_config::{Import, Limits, OnFault, Quarantine, Tenant};
 use runtime::{CallContext, ConfigureFault, DecodeStep, Engine, Imports, Plugin, Step, StepConfig};
 
-use super::link::{Runner, keys};
 use super::plugins::Plugins;
+use super::runner::Runner;
 
 /// What it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +139,18 @@ pub(crate) fn granted(imports: &BTreeSet<Import>) -> Imports {
             Import::State => runtime::Import::State,
             Import::Clock => runtime::Import::Clock,
             Import::Link => runtime::Import::Link,
+        })
+        .collect()
+}
+
+/// The key under which a step's state is kept, for each name in order: the name, and for one used before its count.
+fn keys<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Arc<str>> {
+    let mut before: HashMap<&str, u32> = HashMap::new();
+    names
+        .map(|name| {
+            let count = before.entry(name).or_default();
+            *count += 1;
+            if *count == 1 { name.into() } else { format!("{name}#{count}").into() }
         })
         .collect()
 }

@@ -24,7 +24,7 @@ use wire::frame::Frame;
 use super::account::label;
 use super::compare::{Output, compare};
 use super::flow::Flow;
-use super::link::{Runner, timed};
+use super::runner::{Runner, timed};
 use super::setup::Setup;
 
 /// Examples of rows that differ.
