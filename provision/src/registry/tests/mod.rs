@@ -1,3 +1,5 @@
+//! The registry under test: promises, moves, rosters, over restarts and many at once.
+
 mod operations;
 
 use std::collections::BTreeMap;

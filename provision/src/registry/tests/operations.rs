@@ -1,3 +1,5 @@
+//! Operations under test: windows, waiting for room, aborting, lost stamps, promotion.
+
 use super::*;
 use crate::registry::operations::{Operation, OperationState, Task, journal};
 
