@@ -93,7 +93,19 @@ fn inline(text: &str) -> Option<toml::Value> {
 }
 
 fn json_of(value: &toml::Value) -> Result<String, String> {
-    serde_json::to_string(value).map_err(|error| format!("the configuration cannot be JSON: {error}"))
+    let mut value = value.clone();
+    texts_of_dates(&mut value);
+    serde_json::to_string(&value).map_err(|error| format!("the configuration cannot be JSON: {error}"))
+}
+
+/// A date is its text, as in the gateway.
+fn texts_of_dates(value: &mut toml::Value) {
+    match value {
+        toml::Value::Datetime(date) => *value = toml::Value::String(date.to_string()),
+        toml::Value::Array(list) => list.iter_mut().for_each(texts_of_dates),
+        toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| texts_of_dates(value)),
+        _ => {}
+    }
 }
 
 impl Guest {
@@ -171,6 +183,33 @@ impl Guest {
         match self {
             Guest::Processor(step) => step.tick_every(),
             Guest::Decoder(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_may_be_toml_json_or_a_file() {
+        let json = r#"{"column":"x","above":1.5}"#;
+        let same = |written: &str| {
+            let read: serde_json::Value = serde_json::from_str(&config(written).unwrap()).unwrap();
+            assert_eq!(read, serde_json::from_str::<serde_json::Value>(json).unwrap(), "{written}");
+        };
+        same(json);
+        same("column = \"x\", above = 1.5");
+        same("column = \"x\"\nabove = 1.5 # bar\n");
+        same("{ column = \"x\", above = 1.5 }");
+        let file = std::env::temp_dir().join(format!("sluice-plugin-config-{}.toml", std::process::id()));
+        std::fs::write(&file, "column = \"x\"\nabove = 1.5\n").unwrap();
+        same(&file.display().to_string());
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(config("").unwrap(), "{}");
+        assert_eq!(config("since = 2026-01-01").unwrap(), r#"{"since":"2026-01-01"}"#);
+        for wrong in ["column: x", "{", "none.toml"] {
+            assert!(config(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -12,7 +12,7 @@ use super::tables;
 use crate::rows::csv::Clock;
 
 /// Kinds of faults by the name they have in files and reports.
-pub const FAULTS: [(&str, FaultKind); 9] = [
+pub const FAULTS: [(&str, FaultKind); 10] = [
     ("instance", FaultKind::Instance),
     ("configure", FaultKind::Configure),
     ("trap", FaultKind::Trap),
@@ -22,6 +22,7 @@ pub const FAULTS: [(&str, FaultKind); 9] = [
     ("invalid-output", FaultKind::InvalidOutput),
     ("state-quota", FaultKind::StateQuota),
     ("guest", FaultKind::Guest),
+    ("authority", FaultKind::Authority),
 ];
 
 const LEVELS: [(&str, Level); 4] =

@@ -108,7 +108,8 @@ impl<'r> Table<'r> {
     /// Refuses all keys that were never asked for.
     pub(super) fn finish(&self) -> Result<(), CaseFileError> {
         let asked = self.asked.borrow();
-        let unknown = self.table.iter().find(|(key, _)| !asked.contains(&key.get_ref().as_ref()));
+        let unknown = self.table.iter().filter(|(key, _)| !asked.contains(&key.get_ref().as_ref()));
+        let unknown = unknown.min_by_key(|(key, _)| key.span().start);
         match unknown {
             None => Ok(()),
             Some((key, _)) => {
