@@ -11,5 +11,6 @@ pub mod authority;
 pub mod cli;
 pub mod config;
 pub mod model;
+pub mod operate;
 pub mod registry;
 pub mod run;

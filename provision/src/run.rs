@@ -11,6 +11,7 @@ use crate::api::{self, Peers, PeersError, Server, ServerError, Service, TlsError
 use crate::attestation::Challenges;
 use crate::authority::{Authority, AuthorityError};
 use crate::config::{Config, ConfigError};
+use crate::operate::operate;
 use crate::registry::{Registry, RegistryError};
 
 /// Why the service does not start.
@@ -87,10 +88,12 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
         reports: Mutex::new(HashMap::new()),
     });
     let (stop, stopping) = watch::channel(false);
+    let operating = operate(service.registry.clone(), stopping.clone());
     let serving = server.serve(api::router(service), stopping);
+    let serving = async { tokio::join!(serving, operating) };
     tokio::pin!(serving);
     tokio::select! {
-        () = &mut serving => {}
+        _ = &mut serving => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
