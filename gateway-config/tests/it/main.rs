@@ -4,4 +4,5 @@
 
 mod examples;
 mod mistakes;
+mod mistakes_plugins;
 mod site;
