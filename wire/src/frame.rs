@@ -178,10 +178,21 @@ impl Frame {
         check_name("a profile", &self.profile)?;
         check_length("device", self.device.len(), rows)?;
         check_indices("device", &self.device, self.devices.len())?;
-        let mut seen = std::collections::HashSet::with_capacity(self.columns.len());
-        for column in &self.columns {
-            column.check(rows)?;
-            if !seen.insert(column.name.as_str()) {
+        self.columns.iter().try_for_each(|column| column.check(rows))?;
+        self.check_names()
+    }
+
+    /// Column names are unique; a few are compared faster than hashed.
+    fn check_names(&self) -> Result<(), FrameError> {
+        const FEW: usize = 16;
+        let mut seen = std::collections::HashSet::new();
+        for (index, column) in self.columns.iter().enumerate() {
+            let twice = if self.columns.len() <= FEW {
+                self.columns.iter().take(index).any(|earlier| earlier.name == column.name)
+            } else {
+                !seen.insert(column.name.as_str())
+            };
+            if twice {
                 return Err(FrameError::Duplicate(column.name.clone()));
             }
         }
@@ -302,6 +313,13 @@ fn check_length(what: &str, length: usize, rows: usize) -> Result<(), FrameError
 }
 
 fn check_indices(what: &str, indices: &[u32], entries: usize) -> Result<(), FrameError> {
+    // The greatest first: many at a time, while a search stops at each.
+    if indices.iter().fold(0, |greatest, &index| index.max(greatest)) as usize
+        + usize::from(!indices.is_empty())
+        <= entries
+    {
+        return Ok(());
+    }
     match indices.iter().position(|&index| index as usize >= entries) {
         None => Ok(()),
         Some(row) => Err(FrameError::Index {
