@@ -90,7 +90,10 @@ impl Link {
         let mut searched = self.search(flow, work, context).await;
         let output = work.capture.take().unwrap_or_default();
         let failed = !searched.passed;
-        let breaks = self.batches.note(&self.setup.quarantine, failed, now);
+        // Dead letters that die again say nothing of how the step serves its devices: an operator who replays too early
+        // must not stop them.
+        let counts = !failed || work.commit.letters_gone.is_empty();
+        let breaks = counts && self.batches.note(&self.setup.quarantine, failed, now);
         if !failed {
             self.release("a probe passed");
         } else if self.quarantined.is_some() {
@@ -98,7 +101,7 @@ impl Link {
             let holds = self.quarantined.is_some_and(|quarantined| quarantined.holds);
             let rows = together(searched.dead.into_iter().map(|dead| dead.rows));
             return if holds { Verdict::Held(rows) } else { Verdict::On(rows) };
-        } else if breaks || self.watch.as_mut().is_some_and(|watch| watch.failed(now)) {
+        } else if breaks || (counts && self.watch.as_mut().is_some_and(|watch| watch.failed(now))) {
             let rows = together(searched.dead.into_iter().map(|dead| dead.rows));
             return self.broken(rows, now);
         }
