@@ -85,8 +85,8 @@ fn bytes(size: u64) -> String {
     match size {
         0..1_024 => format!("{size} B"),
         _ if size.is_multiple_of(1 << 20) => format!("{} MiB", size >> 20),
-        _ if size.is_multiple_of(1 << 10) => format!("{} KiB", size >> 10),
-        ..0x10_0000 => format!("{:.1} KiB", size as f64 / 1_024.0),
+        _ if size.is_multiple_of(1 << 10) && size < 1 << 20 => format!("{} KiB", size >> 10),
+        _ if size < 1 << 20 => format!("{:.1} KiB", size as f64 / 1_024.0),
         _ => format!("{:.1} MiB", size as f64 / 1_048_576.0),
     }
 }

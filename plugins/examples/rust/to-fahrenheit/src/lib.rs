@@ -24,7 +24,7 @@ impl Processor for ToFahrenheit {
         if config.column.is_empty() {
             return Err("column: name the column of °C".into());
         }
-        if !(config.deadband >= 0.0) {
+        if config.deadband.is_nan() || config.deadband < 0.0 {
             return Err("deadband: must be 0 or more, in °C".into());
         }
         Ok(config)
@@ -57,7 +57,8 @@ impl Processor for ToFahrenheit {
             }
         }
         let mut kept = frame.retain(keep);
-        let fahrenheit: Vec<f64> = kept.f64(&self.column)?.iter().map(|celsius| celsius * 1.8 + 32.0).collect();
+        let fahrenheit: Vec<f64> =
+            kept.f64(&self.column)?.iter().map(|celsius| celsius * 1.8 + 32.0).collect();
         let into = self.into.as_ref().unwrap_or(&self.column);
         kept.set(into, fahrenheit)?;
         kept.set_unit(into, "[degF]");
