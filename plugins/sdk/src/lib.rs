@@ -159,7 +159,7 @@ macro_rules! export_migration {
                     $crate::glue::run_migrate::<$plugin>(&from)
                 }
             }
-            $crate::glue::migrating::export!(Migration with_types_in $crate::glue::migrating);
+    $crate::glue::migrating::export!(Migration with_types_in $crate::glue::migrating);
         };
     };
 }
