@@ -17,6 +17,7 @@ mod store;
 mod store_crash;
 mod store_look;
 mod store_model;
+mod store_versions;
 mod uplink;
 mod uplink_binary;
 mod uplink_ways;
