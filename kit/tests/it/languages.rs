@@ -1,11 +1,11 @@
 //! The same job in four languages: the same input, the same output to the last bit, also over a restart.
 
-use runtime::{CallContext, Plugin, Step, StepConfig};
+use runtime::{CallContext, Engine, EngineConfig, Plugin, Step, StepConfig};
 use serde_json::Value as Json;
 use wire::frame::{Column, Frame, Texts, Values};
 use wire::frame_json;
 
-use crate::projects::{LANGUAGES, built};
+use crate::projects::{LANGUAGES, built, compiled};
 
 const CONFIG: &str = r#"{"column": "temperature_c", "into": "temperature_f", "deadband": 0.7}"#;
 
@@ -60,11 +60,7 @@ fn frame(numbers: &mut Numbers) -> Frame {
 }
 
 /// What comes out by rows, and what is kept, for a plugin that is made anew in the middle.
-fn life(
-    engine: &runtime::Engine,
-    plugin: &Plugin,
-    batches: &[Vec<Frame>],
-) -> (Vec<Json>, Vec<(String, Vec<u8>)>) {
+fn life(engine: &Engine, plugin: &Plugin, batches: &[Vec<Frame>]) -> (Vec<Json>, Vec<(String, Vec<u8>)>) {
     let context = CallContext::default();
     let config = || StepConfig { name: "step".into(), config_json: CONFIG.into(), ..StepConfig::default() };
     let mut step = Step::new(engine, plugin, config(), vec![], &context).unwrap();
@@ -87,7 +83,7 @@ fn the_same_input_gives_the_same_output_in_every_language() {
     println!("seed {seed}");
     let mut numbers = Numbers(seed);
     let batches: Vec<Vec<Frame>> = (0..12).map(|_| (0..3).map(|_| frame(&mut numbers)).collect()).collect();
-    let engine = kit::guest::engine().unwrap();
+    let engine = Engine::new(EngineConfig::new(compiled())).unwrap();
     let lives = LANGUAGES.map(|lang| life(&engine, &engine.load(built(lang)).unwrap(), &batches));
     assert!(lives[0].0.len() > 12 && !lives[0].1.is_empty(), "something was kept and something dropped");
     for (lang, life) in LANGUAGES.iter().zip(&lives) {

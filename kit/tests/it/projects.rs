@@ -1,5 +1,5 @@
-//! A project of each language, written by `new`, built and tested by the real binary with the real compilers. Compilers,
-//! compiled plugins and cargo's results are kept in `target/kit`, so that only the first run takes long.
+//! A project of each language, written by `new`, built and tested by the real binary with the real compilers. Compilers
+//! and cargo's results are kept in `target/kit`, so that only the first run takes long.
 //!
 //! Needs node with npm, Python with pip, cargo, and on the first run their registries: without them these tests fail and
 //! say what is missing.
@@ -7,10 +7,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
 /// The languages, as the command line names them, and the flag each is built with here.
 pub(crate) const LANGUAGES: [&str; 4] = ["rust", "c", "js", "python"];
+
+/// Compiled plugins of this run: interpreters are built differently each time, so that those of old runs are of no use.
+pub(crate) fn compiled() -> PathBuf {
+    static EMPTIED: Once = Once::new();
+    let folder = kept("compiled");
+    EMPTIED.call_once(|| drop(fs::remove_dir_all(&folder)));
+    folder
+}
 
 /// What the tests keep from run to run.
 fn kept(name: &str) -> PathBuf {
@@ -23,7 +31,7 @@ pub(crate) fn plugin(folder: &Path, arguments: &[&str]) -> Output {
         .args(arguments)
         .current_dir(folder)
         .env("SLUICE_TOOLS", kept("tools"))
-        .env("SLUICE_PLUGIN_CACHE", kept("compiled"))
+        .env("SLUICE_PLUGIN_CACHE", compiled())
         .env("CARGO_TARGET_DIR", kept("cargo"))
         .output()
         .unwrap()
@@ -51,7 +59,10 @@ pub(crate) fn built(lang: &'static str) -> &'static Path {
 
 /// Writes, builds and tests a project; its component.
 fn fresh(lang: &str, kind: &str, flags: &[&str]) -> PathBuf {
-    let folder = tempfile::tempdir().unwrap().keep();
+    // Always the same place, as some compilers put it into what they make.
+    let folder = kept("built").join(format!("{lang}-{kind}"));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
     let told = said(&plugin(&folder, &["new", "--lang", lang, "--kind", kind, "hot-pressure"]));
     assert!(told.ends_with("\n  cd hot-pressure\n  sluice-plugin build && sluice-plugin test\n"), "{told}");
     let project = folder.join("hot-pressure");
