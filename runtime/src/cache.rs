@@ -5,8 +5,9 @@
 //!     = XXH3-64 of the rest (8 bytes, little-endian) ++ what `Component::serialize` returned
 //! ```
 //! Entries are written beside and renamed, so a crash leaves none that is half there; one whose checksum fails is
-//! compiled again and replaced. The checksum finds damage, not malice: whoever may write here may run code anyway. The oldest go when there are more than [`MAX_ENTRIES`]. A cache that cannot be read or
-//! written costs time, not function: it is logged and done without.
+//! compiled again and replaced. The checksum finds damage, not malice: whoever may write here may run code anyway. The
+//! oldest go when there are more than [`MAX_ENTRIES`] or [`MAX_BYTES`]. A cache that cannot be read or written costs time,
+//! not function: it is logged and done without.
 
 use std::fs;
 use std::io::Write;
@@ -19,6 +20,8 @@ use crate::plugin::Digest;
 
 /// Most entries kept.
 pub(crate) const MAX_ENTRIES: usize = 256;
+/// Most bytes kept, one entry apart: a small plugin takes some ten kilobytes, an interpreter 30 MiB.
+pub(crate) const MAX_BYTES: u64 = 1 << 30;
 
 /// Where compiled plugins are kept.
 pub(crate) struct Cache {
@@ -75,7 +78,7 @@ impl Cache {
     }
 
     fn write_beside(&self, path: &Path, compiled: &[u8]) -> std::io::Result<()> {
-        self.make_room()?;
+        self.make_room(compiled.len() as u64)?;
         let beside = path.with_extension(format!("{}.tmp", std::process::id()));
         let mut file = fs::File::create(&beside)?;
         file.write_all(&checksum_of(compiled))?;
@@ -84,16 +87,31 @@ impl Cache {
         fs::rename(&beside, path)
     }
 
-    fn make_room(&self) -> std::io::Result<()> {
-        let mut entries: Vec<(SystemTime, PathBuf)> = fs::read_dir(&self.folder)?
+    /// The oldest entries go until there is room for one more of that size.
+    fn make_room(&self, bytes: u64) -> std::io::Result<()> {
+        let mut entries: Vec<(SystemTime, u64, PathBuf)> = fs::read_dir(&self.folder)?
             .filter_map(|entry| {
                 let entry = entry.ok()?;
-                Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+                let metadata = entry.metadata().ok()?;
+                Some((metadata.modified().ok()?, metadata.len(), entry.path()))
             })
             .collect();
         entries.sort();
-        let surplus = (entries.len() + 1).saturating_sub(MAX_ENTRIES);
-        entries.iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path))
+        let (mut count, mut total) = (entries.len() + 1, bytes);
+        total += entries.iter().map(|(_, bytes, _)| bytes).sum::<u64>();
+        for (_, bytes, path) in entries {
+            if count <= MAX_ENTRIES && total <= MAX_BYTES {
+                break;
+            }
+            match fs::remove_file(path) {
+                // Another process makes room too.
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            count -= 1;
+            total -= bytes;
+        }
+        Ok(())
     }
 
     fn path(&self, digest: Digest) -> PathBuf {

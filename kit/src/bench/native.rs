@@ -166,7 +166,12 @@ impl Native for Job {
         let converted: Vec<f64> = values.iter().map(|value| value * self.scale + self.offset).collect();
         let values = Values::F64(converted);
         match frame.columns.iter_mut().find(|column| column.name == *into) {
-            Some(column) => column.values = values,
+            Some(column) => {
+                column.values = values;
+                if !self.unit.is_empty() {
+                    column.unit.clone_from(&self.unit);
+                }
+            }
             None => frame.columns.push(Column {
                 name: into.clone(),
                 unit: self.unit.clone(),
