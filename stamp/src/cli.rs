@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::Config;
+use crate::config::{Config, RosterSource};
 use crate::landing::{Reader, Selection};
+use crate::provisioning::Kept;
+use crate::roster::{Roster, RosterStatus};
 use crate::show::csv::Csv;
 use crate::show::json::Json;
 use crate::show::select::Wanted;
@@ -40,6 +42,10 @@ First steps:
        [[gateway]]
        id = \"plant7-line2\"      # the Common Name of the gateway's certificate
        tenants = [\"acme\"]
+     Or follow provisioning: instead of the line with roster, at the end of stamp.toml
+       [provisioning]
+       endpoint = \"https://provision.example:8443\"
+       trust = \"ca.crt\"        # and kill -HUP asks at once, instead of after a while
   3. sluice-stamp check --config stamp.toml
   4. sluice-stamp run --config stamp.toml
   5. In another terminal: sluice-stamp tail --config stamp.toml --follow
@@ -53,7 +59,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Receive from gateways until SIGTERM; SIGHUP reloads the roster
+    /// Receive from gateways until SIGTERM; SIGHUP reloads the roster, or asks provisioning at once
     Run {
         /// The configuration file
         #[arg(long, value_name = "FILE")]
@@ -280,6 +286,27 @@ impl Source {
     }
 }
 
+impl Source {
+    /// The roster, as far as it is known without asking anybody.
+    fn roster(&self) -> Option<RosterStatus> {
+        let config = match (&self.config, &self.data_dir) {
+            (_, Some(folder)) => return Kept::status(folder),
+            (Some(config), None) => Config::load(config).ok()?,
+            (None, None) => return None,
+        };
+        let nothing = |source| RosterStatus { source, revision: None, changed_ns: None, gateways: 0 };
+        match config.roster {
+            RosterSource::File(path) => Some(RosterStatus {
+                gateways: Roster::load(&path).map_or(0, |roster| roster.len()),
+                ..nothing(path.display().to_string())
+            }),
+            RosterSource::Provisioning(provisioning) => {
+                Kept::status(&config.data_dir).or_else(|| Some(nothing(provisioning.endpoint)))
+            }
+        }
+    }
+}
+
 impl From<Filters> for Wanted {
     fn from(filters: Filters) -> Self {
         let Filters { tenant, gateway, device, route, since, until } = filters;
@@ -376,7 +403,8 @@ fn write_all(
 }
 
 fn status(from: &Source, json: bool) -> Result<()> {
-    let status = from.open()?.status()?;
+    let mut status = from.open()?.status()?;
+    status.roster = from.roster();
     let mut out = output();
     if json {
         serde_json::to_writer(&mut out, &status)?;

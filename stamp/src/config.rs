@@ -7,7 +7,7 @@
 //! listen = "0.0.0.0:7443"             # QUIC, i.e. UDP
 //! max_devices = 10000
 //! identity = { certificate = "stamp.crt", key = "stamp.key", trust = "ca.crt" }
-//! roster = "roster.toml"
+//! roster = "roster.toml"              # or, instead of it, the table [provisioning]
 //!
 //! # What follows has defaults:
 //! listen_tcp = "0.0.0.0:7443"         # for gateways behind networks that block UDP; default: as `listen`; or "off"
@@ -15,6 +15,10 @@
 //! admit_per_second = 200              # gateways let in per second; the others are told when to come
 //! landing_queue_mib = 64              # payload that waits to be written; crowded, it slows the gateways down
 //! keep = "30 d"                       # what landed longer ago is deleted; default: nothing ever is
+//!
+//! [provisioning]                      # the roster is followed from there, with the stamp's own certificate
+//! endpoint = "https://provision.example:8443"
+//! trust = "ca.crt"                    # the authorities that provisioning's certificate must come from
 //! ```
 //! Paths are relative to the file's own folder. Reads and checks; opens nothing that it names.
 
@@ -65,8 +69,8 @@ pub struct Config {
     pub max_devices: u32,
     /// Certificate, key, trust.
     pub identity: Identity,
-    /// File of the gateways and tenants served.
-    pub roster: PathBuf,
+    /// Where the gateways and tenants served are known from.
+    pub roster: RosterSource,
     /// How long a gateway's identity stays with its installation after it was last seen.
     pub identity_hold: Duration,
     /// Gateways let in per second; one more is told its moment to come back.
@@ -77,11 +81,29 @@ pub struct Config {
     pub keep: Option<Duration>,
 }
 
+/// Where the gateways and tenants served are known from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RosterSource {
+    /// A file.
+    File(PathBuf),
+    /// Provisioning.
+    Provisioning(Provisioning),
+}
+
+/// Where provisioning is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provisioning {
+    /// `https://host:port`.
+    pub endpoint: String,
+    /// The authorities that its certificate must come from: a PEM file.
+    pub trust: PathBuf,
+}
+
 /// What can be known of a file, also if some of it is wrong.
 #[derive(Debug)]
 pub struct Examined {
-    /// The file of gateways.
-    pub roster: Option<PathBuf>,
+    /// Where the gateways are known from.
+    pub roster: Option<RosterSource>,
     /// The files of certificates.
     pub identity: Option<Identity>,
     /// All of it, or all that is wrong.
@@ -117,8 +139,10 @@ impl Config {
         let document = Document::new(path, &text);
         let mut root = document.table();
         let folder = path.parent().unwrap_or(Path::new(""));
-        let (roster, identity, config) = match root.table("stamp") {
-            Some(stamp) => read(stamp, folder),
+        let stamp = root.table("stamp");
+        let provisioning = root.optional_table("provisioning");
+        let (roster, identity, config) = match stamp {
+            Some(stamp) => read(stamp, provisioning, folder, &document),
             None => (None, None, None),
         };
         root.finish();
@@ -131,7 +155,53 @@ impl Config {
     }
 }
 
-fn read(mut stamp: Table<'_, '_>, folder: &Path) -> (Option<PathBuf>, Option<Identity>, Option<Config>) {
+/// Exactly one of both must be there.
+fn roster_source(
+    stamp: &mut Table<'_, '_>,
+    provisioning: Option<Table<'_, '_>>,
+    folder: &Path,
+    document: &Document<'_>,
+) -> Option<RosterSource> {
+    let file = stamp.optional::<PathBuf>("roster");
+    match (file, provisioning) {
+        (Some(path), None) => Some(RosterSource::File(folder.join(path))),
+        (None, Some(mut table)) => {
+            let endpoint = table.required::<String>("endpoint").map(|endpoint| {
+                if let Err(cause) = crate::provisioning::check_endpoint(&endpoint) {
+                    let cause = format!(
+                        "provisioning.endpoint: {cause}: write e.g. \"https://provision.example:8443\""
+                    );
+                    document.wrong(table.at(), cause);
+                }
+                endpoint
+            });
+            let trust = table.required::<PathBuf>("trust");
+            table.finish();
+            Some(RosterSource::Provisioning(Provisioning { endpoint: endpoint?, trust: folder.join(trust?) }))
+        }
+        (Some(_), Some(table)) => {
+            let cause = "the roster comes from stamp.roster already: delete that line to follow provisioning, or this table";
+            document.wrong(table.at(), format!("provisioning: {cause}"));
+            None
+        }
+        (None, None) => {
+            // A roster that is there and is wrong was said already.
+            if !stamp.was_there("roster") {
+                let cause =
+                    "missing field `roster`: write roster = \"roster.toml\", or a table [provisioning]";
+                document.wrong(stamp.at(), cause.to_owned());
+            }
+            None
+        }
+    }
+}
+
+fn read(
+    mut stamp: Table<'_, '_>,
+    provisioning: Option<Table<'_, '_>>,
+    folder: &Path,
+    document: &Document<'_>,
+) -> (Option<RosterSource>, Option<Identity>, Option<Config>) {
     let id = stamp.required("id");
     let data_dir = stamp.required::<PathBuf>("data_dir");
     let listen = stamp.required::<SocketAddr>("listen");
@@ -149,7 +219,7 @@ fn read(mut stamp: Table<'_, '_>, folder: &Path) -> (Option<PathBuf>, Option<Ide
         }
         identity
     });
-    let roster = stamp.required::<PathBuf>("roster").map(|path| folder.join(path));
+    let roster = roster_source(&mut stamp, provisioning, folder, document);
     let identity_hold = stamp.optional::<Written>("identity_hold").map(|written| written.0);
     let admit_per_second = stamp.optional("admit_per_second");
     let landing_queue_mib = stamp.checked("landing_queue_mib", |mib: &NonZeroU32| {
@@ -213,7 +283,7 @@ roster = "/etc/roster.toml"
     fn paths_are_relative_to_the_file() {
         let config = load(GOOD).unwrap();
         assert_eq!(config.data_dir, Path::new("data"));
-        assert_eq!(config.roster, Path::new("/etc/roster.toml"));
+        assert_eq!(config.roster, RosterSource::File("/etc/roster.toml".into()));
         assert_eq!(config.identity_hold, Duration::from_secs(600));
         assert_eq!(config.listen_tcp, Some(config.listen));
         assert_eq!((config.admit_per_second.get(), config.landing_queue_mib.get()), (200, 64));
@@ -252,6 +322,32 @@ roster = "/etc/roster.toml"
             ("max_devices = 100", "max_devices = 100\nkeep = \"10 ms\"", 6, "keep: below 1 s"),
         ] {
             let ConfigErrors(errors) = load(&GOOD.replace(from, to)).unwrap_err();
+            let there = errors.iter().any(|error| {
+                matches!(error, ConfigError::Wrong { line: found, cause, .. } if *found == line && cause.contains(said))
+            });
+            assert!(there, "{said:?} at {line} is not in {errors:?}");
+        }
+    }
+
+    #[test]
+    fn the_roster_comes_from_a_file_or_from_provisioning() {
+        let file = "roster = \"/etc/roster.toml\"\n";
+        let table = "[provisioning]\nendpoint = \"https://p:8443\"\ntrust = \"/etc/ca.crt\"\n";
+        let followed = format!("{}{table}", GOOD.replace(file, ""));
+        let RosterSource::Provisioning(provisioning) = load(&followed).unwrap().roster else {
+            panic!("no file")
+        };
+        assert_eq!(
+            (provisioning.endpoint.as_str(), provisioning.trust.as_path()),
+            ("https://p:8443", Path::new("/etc/ca.crt"))
+        );
+        for (text, line, said) in [
+            (format!("{GOOD}{table}"), 8, "delete that line to follow provisioning"),
+            (followed.replace("https", "http"), 7, "provisioning.endpoint"),
+            (followed.replace("trust", "thrust"), 9, "unknown field `thrust`"),
+            (GOOD.replace(file, ""), 1, "or a table [provisioning]"),
+        ] {
+            let ConfigErrors(errors) = load(&text).unwrap_err();
             let there = errors.iter().any(|error| {
                 matches!(error, ConfigError::Wrong { line: found, cause, .. } if *found == line && cause.contains(said))
             });

@@ -50,6 +50,8 @@ pub(crate) struct Table<'d, 't> {
     at: usize,
     table: DeTable<'t>,
     keys: Vec<&'static str>,
+    /// Those of them that were there.
+    found: Vec<&'static str>,
 }
 
 /// The text of a file.
@@ -72,7 +74,7 @@ impl<'t> Document<'t> {
         for error in errors {
             self.wrong(error.span().map_or(0, |span| span.start), error.message().replace('\n', " "));
         }
-        Table { document: self, at: 0, table: document.into_inner(), keys: Vec::new() }
+        Table { document: self, at: 0, table: document.into_inner(), keys: Vec::new(), found: Vec::new() }
     }
 
     /// Notes an error at a byte of the text. The key of its line is named.
@@ -147,6 +149,17 @@ impl<'d, 't> Table<'d, 't> {
         }
     }
 
+    /// A table that may be there.
+    pub(crate) fn optional_table(&mut self, key: &'static str) -> Option<Table<'d, 't>> {
+        let value = self.take(key)?;
+        self.as_table(key, value)
+    }
+
+    /// Whether a key that was asked for was there, right or wrong.
+    pub(crate) fn was_there(&self, key: &str) -> bool {
+        self.found.contains(&key)
+    }
+
     /// The tables of an array, which may be missing.
     pub(crate) fn tables(&mut self, key: &'static str) -> Vec<Table<'d, 't>> {
         let Some(value) = self.take(key) else { return Vec::new() };
@@ -175,7 +188,9 @@ impl<'d, 't> Table<'d, 't> {
 
     fn take(&mut self, key: &'static str) -> Option<Spanned<DeValue<'t>>> {
         self.keys.push(key);
-        self.table.remove(key)
+        let value = self.table.remove(key)?;
+        self.found.push(key);
+        Some(value)
     }
 
     fn read<T: DeserializeOwned>(&self, value: Spanned<DeValue<'t>>) -> Option<T> {
@@ -193,7 +208,9 @@ impl<'d, 't> Table<'d, 't> {
     fn as_table(&self, key: &'static str, value: Spanned<DeValue<'t>>) -> Option<Table<'d, 't>> {
         let at = value.span().start;
         match value.into_inner() {
-            DeValue::Table(table) => Some(Table { document: self.document, at, table, keys: Vec::new() }),
+            DeValue::Table(table) => {
+                Some(Table { document: self.document, at, table, keys: Vec::new(), found: Vec::new() })
+            }
             other => {
                 self.document.wrong(at, format!("{key}: this is a {}, not a table", other.type_str()));
                 None

@@ -1,4 +1,4 @@
-//! TLS for the stamp: its own certificate, and which gateways' certificates are good.
+//! TLS for the stamp: its own certificate, which gateways' certificates are good, and which one provisioning's is.
 //!
 //! TLS 1.3 only, and no connection without a client certificate. A gateway's name is the Common Name of its
 //! certificate; whether that gateway is served is the roster's matter.
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::config::Identity;
 
@@ -48,14 +48,7 @@ pub fn server(identity: &Identity) -> Result<ServerConfig, IdentityError> {
         |cause: String| IdentityError::Unusable { certificate: certificate.clone(), key: key.clone(), cause };
     let chain = certificates("stamp.identity.certificate", certificate)?;
     let private = private_key(key)?;
-    let mut roots = RootCertStore::empty();
-    for authority in certificates("stamp.identity.trust", trust)? {
-        roots.add(authority).map_err(|error| IdentityError::File {
-            what: "stamp.identity.trust",
-            path: trust.clone(),
-            cause: error.to_string(),
-        })?;
-    }
+    let roots = roots("stamp.identity.trust", trust)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
@@ -68,6 +61,41 @@ pub fn server(identity: &Identity) -> Result<ServerConfig, IdentityError> {
         .map_err(|error| unusable(error.to_string()))?;
     config.alpn_protocols = vec![wire::message::ALPN.to_vec()];
     Ok(config)
+}
+
+/// Reads the files and makes the client's side of TLS towards a server whose certificate comes from `trust`, the stamp's
+/// own being its certificate there.
+///
+/// # Errors
+/// [`IdentityError`] names the file.
+pub fn client(identity: &Identity, trust: &Path) -> Result<ClientConfig, IdentityError> {
+    let Identity { certificate, key, .. } = identity;
+    let unusable = |error: rustls::Error| IdentityError::Unusable {
+        certificate: certificate.clone(),
+        key: key.clone(),
+        cause: error.to_string(),
+    };
+    let chain = certificates("stamp.identity.certificate", certificate)?;
+    let roots = roots("provisioning.trust", trust)?;
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(unusable)?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, private_key(key)?)
+        .map_err(unusable)
+}
+
+fn roots(what: &'static str, path: &Path) -> Result<RootCertStore, IdentityError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(what, path)? {
+        let error = |cause: rustls::Error| IdentityError::File {
+            what,
+            path: path.to_owned(),
+            cause: cause.to_string(),
+        };
+        roots.add(authority).map_err(error)?;
+    }
+    Ok(roots)
 }
 
 /// All that is wrong with the files.

@@ -1,6 +1,6 @@
 //! The cloud side: receives batches from gateways, lands each once, and shows what landed.
 //!
-//! In the order the data flows: [`receiver`] accepts gateways by certificate and [`roster`] and speaks the session
+//! In the order the data flows: [`receiver`] accepts gateways by certificate and [`roster`], which [`provisioning`] may bring, and speaks the session
 //! protocol with them; [`landing`] makes batches durable and answers; [`show`] reads them again. [`config`] (by
 //! [`document`]) and [`identity`] are read at the start, [`run`] puts it all together, and [`cli`] is the command line.
 
@@ -9,6 +9,7 @@ pub mod config;
 pub mod document;
 pub mod identity;
 pub mod landing;
+pub mod provisioning;
 pub mod receiver;
 pub mod roster;
 pub mod run;

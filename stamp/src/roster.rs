@@ -1,4 +1,4 @@
-//! Which gateways and tenants this stamp serves.
+//! Which gateways and tenants this stamp serves: by a file, or as provisioning says.
 //!
 //! ```toml
 //! [[gateway]]
@@ -6,32 +6,154 @@
 //! tenants = ["acme", "umbra"]
 //! device_quota = 500             # default: only the stamp's own max_devices
 //! ```
-//! A gateway or tenant that is not here is refused. Read at the start and again when the operator says so (SIGHUP); a
-//! file that is wrong changes nothing.
+//! A gateway or tenant that is not here is refused. A file is read at the start and again when the operator says so
+//! (SIGHUP); one that is wrong changes nothing. What provisioning says is followed and kept ([`crate::provisioning`]); of
+//! two entries for a tenant of a gateway, the one with the smaller epoch is old news.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
+use serde::Serialize;
 use wire::ids::{GatewayId, TenantId};
+use wire::provisioning::{RosterEntry, Treatment};
 
 use crate::document::{self, ConfigErrors, Document, Table};
 
 /// The gateways served.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Roster {
-    gateways: HashMap<GatewayId, Entry>,
+    gateways: HashMap<GatewayId, Arc<Entry>>,
+    origin: Origin,
+}
+
+/// Where a roster comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// A file; it knows no epochs.
+    #[default]
+    File,
+    /// Provisioning, up to this revision; `None`: it has not said anything yet.
+    Provisioning(Option<u64>),
 }
 
 /// What one gateway may send.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entry {
-    /// For these tenants.
-    pub tenants: HashSet<TenantId>,
+    /// How each of its tenants is treated.
+    pub tenants: HashMap<TenantId, Place>,
     /// Of at most so many devices; `None`: only the stamp's own limit holds.
     pub device_quota: Option<u32>,
 }
 
+/// How a tenant of a gateway is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Its data is taken.
+    Served {
+        /// By the assignment of this epoch; 0 in a file.
+        epoch: u64,
+        /// Of at most so many devices; `None`: no limit of its own.
+        devices: Option<u32>,
+    },
+    /// It is another stamp's since this epoch.
+    Departed {
+        /// The epoch.
+        epoch: u64,
+    },
+    /// An operator has blocked the gateway.
+    Blocked {
+        /// The epoch of its assignment.
+        epoch: u64,
+    },
+}
+
+/// By which roster a stamp lets gateways in, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RosterStatus {
+    /// The file, or the endpoint of provisioning.
+    pub source: String,
+    /// Up to which revision of provisioning's; `None`: a file, or nothing was said yet.
+    pub revision: Option<u64>,
+    /// When it last changed: nanoseconds since 1970 UTC.
+    pub changed_ns: Option<i64>,
+    /// Gateways on it.
+    pub gateways: usize,
+}
+
+impl Place {
+    /// Its epoch.
+    #[must_use]
+    pub fn epoch(self) -> u64 {
+        match self {
+            Self::Served { epoch, .. } | Self::Departed { epoch } | Self::Blocked { epoch } => epoch,
+        }
+    }
+}
+
 impl Roster {
+    /// What provisioning has said up to a revision; `None`: nothing yet.
+    #[must_use]
+    pub fn provisioned(revision: Option<u64>, entries: &[RosterEntry]) -> Self {
+        let mut roster = Self { gateways: HashMap::new(), origin: Origin::Provisioning(revision) };
+        for entry in entries {
+            roster.apply(entry);
+        }
+        roster
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Says up to which revision of provisioning's it goes.
+    pub fn reached(&mut self, revision: u64) {
+        self.origin = Origin::Provisioning(Some(revision));
+    }
+
+    /// Whether an entry of provisioning's is news.
+    #[must_use]
+    pub fn is_news(&self, entry: &RosterEntry) -> bool {
+        let known = self.gateways.get(&entry.gateway).and_then(|known| known.tenants.get(&entry.tenant));
+        known.is_none_or(|place| place.epoch() <= entry.epoch)
+    }
+
+    /// Takes an entry of provisioning's, if it is news.
+    pub fn apply(&mut self, entry: &RosterEntry) {
+        if !self.is_news(entry) {
+            return;
+        }
+        let epoch = entry.epoch;
+        let place = match &entry.treatment {
+            Treatment::Served { devices, .. } => Place::Served { epoch, devices: Some(*devices) },
+            Treatment::Departed { .. } => Place::Departed { epoch },
+            Treatment::Blocked => Place::Blocked { epoch },
+        };
+        let known = self.gateways.entry(entry.gateway.clone()).or_default();
+        Arc::make_mut(known).tenants.insert(entry.tenant.clone(), place);
+    }
+
+    /// Its entries as provisioning would say them, without what other stamps have landed.
+    pub fn entries(&self) -> impl Iterator<Item = RosterEntry> + '_ {
+        let tenants = self.gateways.iter().flat_map(|(gateway, entry)| {
+            entry.tenants.iter().map(move |(tenant, place)| (gateway, tenant, *place))
+        });
+        tenants.map(|(gateway, tenant, place)| RosterEntry {
+            gateway: gateway.clone(),
+            tenant: tenant.clone(),
+            epoch: place.epoch(),
+            treatment: match place {
+                Place::Served { devices, .. } => {
+                    Treatment::Served { devices: devices.unwrap_or(u32::MAX), landed: Vec::new() }
+                }
+                Place::Departed { .. } => Treatment::Departed { watermark_wanted: false },
+                Place::Blocked { .. } => Treatment::Blocked,
+            },
+        })
+    }
+
     /// Reads a roster file.
     ///
     /// # Errors
@@ -58,19 +180,21 @@ impl Roster {
         let Some(id) = id else { return };
         let tenants = tenants.unwrap_or_default();
         let count = tenants.len();
-        let entry = Entry { tenants: tenants.into_iter().collect(), device_quota };
+        let served = Place::Served { epoch: 0, devices: None };
+        let tenants = tenants.into_iter().map(|tenant| (tenant, served)).collect();
+        let entry = Entry { tenants, device_quota };
         if entry.tenants.len() < count {
             document.wrong(at, format!("gateway {id} names a tenant twice"));
         }
         if self.gateways.contains_key(&id) {
             document.wrong(at, format!("gateway {id} occurs twice"));
         }
-        self.gateways.insert(id, entry);
+        self.gateways.insert(id, Arc::new(entry));
     }
 
     /// What a gateway may send; `None`: it is not served.
     #[must_use]
-    pub fn get(&self, gateway: &GatewayId) -> Option<&Entry> {
+    pub fn get(&self, gateway: &GatewayId) -> Option<&Arc<Entry>> {
         self.gateways.get(gateway)
     }
 
@@ -105,6 +229,30 @@ mod tests {
         assert!(roster.get(&GatewayId::new("b").unwrap()).unwrap().tenants.is_empty());
         assert_eq!(roster.get(&GatewayId::new("c").unwrap()), None);
         assert!(load("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn of_two_entries_the_one_with_the_smaller_epoch_is_old_news() {
+        let entry = |epoch, treatment| RosterEntry {
+            gateway: GatewayId::new("a").unwrap(),
+            tenant: TenantId::new("t").unwrap(),
+            epoch,
+            treatment,
+        };
+        let departed = entry(2, Treatment::Departed { watermark_wanted: true });
+        let served = |epoch| entry(epoch, Treatment::Served { devices: 5, landed: Vec::new() });
+        let mut roster = Roster::provisioned(None, &[]);
+        for (entry, news, epoch) in
+            [(&served(1), true, 1), (&departed, true, 2), (&served(1), false, 2), (&served(3), true, 3)]
+        {
+            assert_eq!(roster.is_news(entry), news);
+            roster.apply(entry);
+            let place = roster.get(&entry.gateway).unwrap().tenants[&entry.tenant];
+            assert_eq!(place.epoch(), epoch);
+        }
+        roster.reached(9);
+        let kept: Vec<_> = roster.entries().collect();
+        assert_eq!(Roster::provisioned(Some(9), &kept), roster);
     }
 
     #[test]

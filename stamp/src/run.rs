@@ -7,10 +7,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use crate::config::{Config, Examined};
+use crate::config::{Config, Examined, RosterSource};
 use crate::document::ConfigErrors;
 use crate::identity::{self, IdentityError};
 use crate::landing::{Capacity, Landing, LandingError, Note, Upkeep};
+use crate::provisioning::{Client, ClientError, Follower, Kept};
 use crate::receiver::listener::Listener;
 use crate::receiver::reset::ResetKeys;
 use crate::receiver::{ListenError, Receiver, now, tcp};
@@ -28,6 +29,9 @@ pub enum StartError {
     /// Its database.
     #[error(transparent)]
     Landing(#[from] LandingError),
+    /// Its way to provisioning.
+    #[error(transparent)]
+    Provisioning(#[from] ClientError),
     /// Its address.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -42,8 +46,17 @@ pub enum StartError {
 pub fn check(path: &Path) -> Vec<StartError> {
     let Examined { roster, identity, config } = Config::examine(path);
     let mut problems: Vec<StartError> = config.err().map(StartError::from).into_iter().collect();
-    problems.extend(roster.and_then(|roster| Roster::load(&roster).err()).map(StartError::from));
     problems.extend(identity.iter().flat_map(identity::check).map(StartError::from));
+    match (roster, identity) {
+        (Some(RosterSource::File(path)), _) => {
+            problems.extend(Roster::load(&path).err().map(StartError::from));
+        }
+        // What is wrong with the stamp's own files was said already.
+        (Some(RosterSource::Provisioning(provisioning)), Some(own)) if identity::check(&own).is_empty() => {
+            problems.extend(identity::client(&own, &provisioning.trust).err().map(StartError::from));
+        }
+        _ => {}
+    }
     problems
 }
 
@@ -53,7 +66,14 @@ pub fn check(path: &Path) -> Vec<StartError> {
 /// [`StartError`] if it cannot start.
 pub async fn run(path: &Path) -> Result<(), StartError> {
     let config = Config::load(path)?;
-    let roster = Roster::load(&config.roster)?;
+    let (roster, client) = match &config.roster {
+        RosterSource::File(path) => (Roster::load(path)?, None),
+        RosterSource::Provisioning(provisioning) => {
+            let client = Client::new(&config.id, &config.identity, provisioning)?;
+            let kept = Kept::new(&config.data_dir, &provisioning.endpoint);
+            (kept.roster(), Some((client, kept)))
+        }
+    };
     let tls = identity::server(&config.identity)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
@@ -88,7 +108,21 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
             by_tcp.await;
         }
     };
-    let serving = async { tokio::join!(by_quic, by_tcp, upkeep.run(now, stopping)) };
+    let (operator, operated) = watch::channel(0_u64);
+    let follower = client.map(|(client, kept)| Follower {
+        client,
+        kept,
+        landing: landing.clone(),
+        receiver: Arc::clone(&receiver),
+        roster: roster.clone(),
+        operator: operated,
+    });
+    let following = async {
+        if let Some(follower) = follower {
+            follower.run(stopping.clone()).await;
+        }
+    };
+    let serving = async { tokio::join!(by_quic, by_tcp, upkeep.run(now, stopping.clone()), following) };
     tokio::pin!(serving);
     loop {
         tokio::select! {
@@ -96,7 +130,10 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
             _ = &mut serving => return Ok(()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(&config.roster, &roster),
+            _ = hangup.recv() => match &config.roster {
+                RosterSource::File(path) => reload(path, &roster),
+                RosterSource::Provisioning(_) => operator.send_modify(|count| *count += 1),
+            },
         }
     }
     info!("stopping");

@@ -65,6 +65,14 @@ impl Pki {
         self.issue(name, name, &SERVER_NAMES)
     }
 
+    /// A stamp's certificate: a server certificate for localhost whose common name is the stamp's id.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn stamp(&self, id: &str) -> Result<Identity> {
+        self.issue(&format!("stamp-{id}"), id, &SERVER_NAMES)
+    }
+
     /// A gateway's certificate: its common name is the gateway id.
     ///
     /// # Errors

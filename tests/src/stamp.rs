@@ -51,7 +51,7 @@ impl Stamp {
             process: None,
             spent: Duration::ZERO,
         };
-        let identity = pki.server(&format!("stamp-{id}"))?;
+        let identity = pki.stamp(id)?;
         stamp.write_roster(roster)?;
         let mut text = String::new();
         writeln!(text, "[stamp]\nid = {id:?}\ndata_dir = {:?}", dir.join(id))?;
@@ -90,8 +90,22 @@ impl Stamp {
     pub fn configure(&self, key: &str, value: &str) -> Result<()> {
         let text = fs::read_to_string(&self.config)?;
         let others = text.lines().filter(|line| line.split_once(" = ").is_none_or(|(of, _)| of != key));
+        let mut lines: Vec<String> = others.map(str::to_owned).collect();
+        // Other tables may follow: behind the line `[stamp]`.
+        lines.insert(1.min(lines.len()), format!("{key} = {value}"));
+        let text = lines.join("\n") + "\n";
+        fs::write(&self.config, text).context("the stamp's configuration")
+    }
+
+    /// From the next start on its roster is followed from provisioning, whose certificate must come from `trust`.
+    ///
+    /// # Errors
+    /// When the configuration cannot be written.
+    pub fn follow(&self, endpoint: &str, trust: &Path) -> Result<()> {
+        let text = fs::read_to_string(&self.config)?;
+        let others = text.lines().filter(|line| !line.starts_with("roster = "));
         let mut text = others.collect::<Vec<_>>().join("\n");
-        writeln!(text, "\n{key} = {value}")?;
+        writeln!(text, "\n[provisioning]\nendpoint = {endpoint:?}\ntrust = {trust:?}")?;
         fs::write(&self.config, text).context("the stamp's configuration")
     }
 

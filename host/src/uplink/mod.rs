@@ -155,6 +155,7 @@ impl Uplink {
                     installation: origin.installation,
                     software: origin.software.clone(),
                     stamp: stamp.id.clone(),
+                    epochs: vec![0; served.len()],
                     outboxes: served,
                     window: usize::try_from(config.window).unwrap_or(usize::MAX),
                     budget: budget.clone(),

@@ -1,7 +1,7 @@
 //! Which devices count towards the capacity: a device counts once per gateway and tenant, from its first landed row.
 //!
 //! Kept in memory for all gateways (about 100 bytes a device, bounded by `max_devices`), and in the database. Devices
-//! are never given up by themselves: a quota is a matter of contract.
+//! are never given up by themselves, a quota is a matter of contract; but who has moved to another stamp takes no place.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,7 +21,13 @@ pub(super) struct Devices {
 struct OfGateway {
     quota: Option<u32>,
     count: u32,
-    tenants: HashMap<TenantId, HashSet<Box<str>>>,
+    tenants: HashMap<TenantId, OfTenant>,
+}
+
+#[derive(Debug, Default)]
+struct OfTenant {
+    quota: Option<u32>,
+    devices: HashSet<Box<str>>,
 }
 
 impl Devices {
@@ -32,7 +38,7 @@ impl Devices {
     /// Counts a device that is in the database.
     pub(super) fn add(&mut self, gateway: &GatewayId, (tenant, device): TenantDevice<'_>) {
         let of_gateway = self.gateways.entry(gateway.clone()).or_default();
-        if of_gateway.tenants.entry(tenant.clone()).or_default().insert(device.into()) {
+        if of_gateway.tenants.entry(tenant.clone()).or_default().devices.insert(device.into()) {
             of_gateway.count += 1;
             self.total += 1;
         }
@@ -41,7 +47,7 @@ impl Devices {
     /// Takes a device back whose commit failed.
     pub(super) fn remove(&mut self, gateway: &GatewayId, (tenant, device): TenantDevice<'_>) {
         let Some(of_gateway) = self.gateways.get_mut(gateway) else { return };
-        if of_gateway.tenants.get_mut(tenant).is_some_and(|devices| devices.remove(device)) {
+        if of_gateway.tenants.get_mut(tenant).is_some_and(|of_tenant| of_tenant.devices.remove(device)) {
             of_gateway.count -= 1;
             self.total -= 1;
         }
@@ -49,6 +55,23 @@ impl Devices {
 
     pub(super) fn set_quota(&mut self, gateway: &GatewayId, quota: Option<u32>) {
         self.gateways.entry(gateway.clone()).or_default().quota = quota;
+    }
+
+    pub(super) fn set_tenant_quota(&mut self, gateway: &GatewayId, tenant: &TenantId, quota: Option<u32>) {
+        let of_gateway = self.gateways.entry(gateway.clone()).or_default();
+        of_gateway.tenants.entry(tenant.clone()).or_default().quota = quota;
+    }
+
+    /// A tenant has gone: its devices' places are free.
+    pub(super) fn remove_tenant(&mut self, gateway: &GatewayId, tenant: &TenantId) {
+        let Some(of_gateway) = self.gateways.get_mut(gateway) else { return };
+        let gone = of_gateway.tenants.remove(tenant).map_or(0, |of_tenant| of_tenant.devices.len() as u32);
+        of_gateway.count -= gone;
+        self.total -= gone;
+    }
+
+    pub(super) fn total(&self) -> u32 {
+        self.total
     }
 
     pub(super) fn count_of(&self, gateway: &GatewayId) -> u32 {
@@ -71,7 +94,8 @@ impl Devices {
         devices: &'a [String],
     ) -> Result<Vec<&'a str>, String> {
         let of_gateway = self.gateways.get(gateway);
-        let known = of_gateway.and_then(|of_gateway| of_gateway.tenants.get(tenant));
+        let of_tenant = of_gateway.and_then(|of_gateway| of_gateway.tenants.get(tenant));
+        let known = of_tenant.map(|of_tenant| &of_tenant.devices);
         let mut new: Vec<&str> = devices
             .iter()
             .map(String::as_str)
@@ -81,6 +105,13 @@ impl Devices {
         new.dedup();
         let (count, quota) = of_gateway.map_or((0, None), |of_gateway| (of_gateway.count, of_gateway.quota));
         let beyond = |taken: u32, limit: u32| new.get(limit.saturating_sub(taken) as usize);
+        let (counted, own) =
+            of_tenant.map_or((0, None), |of_tenant| (of_tenant.devices.len() as u32, of_tenant.quota));
+        if let Some((device, own)) = own.and_then(|own| Some((beyond(counted, own)?, own))) {
+            return Err(format!(
+                "device {device:?} of tenant {tenant} is beyond the tenant's quota of {own} devices at this gateway"
+            ));
+        }
         if let Some((device, quota)) = quota.and_then(|quota| Some((beyond(count, quota)?, quota))) {
             return Err(format!(
                 "device {device:?} of tenant {tenant} is beyond the gateway's quota of {quota} devices"
@@ -102,6 +133,21 @@ mod tests {
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_tenant_has_a_quota_of_its_own_and_leaves_no_device_behind() {
+        let gateway = GatewayId::new("a").unwrap();
+        let (acme, umbra) = (TenantId::new("acme").unwrap(), TenantId::new("umbra").unwrap());
+        let mut devices = Devices::new(3);
+        devices.set_tenant_quota(&gateway, &acme, Some(1));
+        devices.add(&gateway, (&acme, "x"));
+        let error = devices.unknown(&gateway, &acme, &names(&["x", "y"])).unwrap_err();
+        assert!(error.contains("\"y\"") && error.contains("tenant's quota of 1"), "{error}");
+        assert_eq!(devices.unknown(&gateway, &umbra, &names(&["x", "y"])).unwrap(), ["x", "y"]);
+        devices.remove_tenant(&gateway, &acme);
+        assert_eq!((devices.total(), devices.count_of(&gateway)), (0, 0));
+        devices.remove_tenant(&gateway, &acme);
     }
 
     #[test]

@@ -2,14 +2,16 @@
 //!
 //! One SQLite file, `<data_dir>/landing.db`, written by one thread that commits what has queued from all connections
 //! while the last commit ran ([`writer`]). Read by anyone, beside a running stamp ([`reader`]). The schema is drawn in
-//! [`schema`]. [`upkeep`] deletes what is old. Does not know connections or the network, and opens no payload.
+//! [`schema`]. [`upkeep`] deletes what is old; [`fences`] hand tenants over to other stamps and take them over. Does not know connections or the network, and opens no payload.
 //!
 //! Invariants: an answer to a batch or receipt is given after the commit that holds it, and exactly one is given for
 //! each; a number of a stream lands once, whatever arrives.
 
+mod changes;
 mod devices;
 mod disk;
 mod expiry;
+mod fences;
 mod ledger;
 mod reader;
 mod schema;
@@ -24,10 +26,12 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use wire::ids::{GatewayId, InstallationId, RouteName, Sequence, TenantId};
 use wire::message::{BatchRefusal, TenantIndex, TenantStream};
+use wire::provisioning::Fenced;
 use wire::ranges::RangeSet;
 
 pub use disk::Room;
-pub use reader::{Batch, GatewayStatus, Loss, Reader, Selection, Status, StreamStatus};
+pub use fences::{Handover, Turn};
+pub use reader::{Batch, FenceStatus, GatewayStatus, Loss, Reader, Selection, Status, StreamStatus};
 pub use schema::Note;
 pub use upkeep::Upkeep;
 pub use writer::Writer;
@@ -104,6 +108,8 @@ pub struct Arrival {
     pub hold: Duration,
     /// Most devices taken from it; `None`: only the stamp's limit holds.
     pub device_quota: Option<u32>,
+    /// Most devices taken of the tenant of each stream; missing or `None`: no limit of its own.
+    pub tenant_quotas: Vec<Option<u32>>,
     /// The streams of its admitted tenants.
     pub streams: Vec<TenantStream>,
     /// Now: nanoseconds since 1970 UTC.
@@ -115,8 +121,10 @@ pub struct Arrival {
 pub struct Known {
     /// Its row.
     pub key: StreamKey,
-    /// What has landed of it.
+    /// What has landed of it, here or elsewhere.
     pub landed: RangeSet,
+    /// It is another stamp's: nothing more of it lands here.
+    pub fenced: bool,
 }
 
 /// Why a gateway cannot be let in.
@@ -196,6 +204,8 @@ pub enum Outcome {
     Durable,
     /// It is not taken.
     Refused(BatchRefusal, String),
+    /// Its tenant has moved to another stamp, where it is to be sent.
+    Fenced,
     /// The database could not be written.
     Failed(String),
 }
@@ -239,12 +249,24 @@ pub struct Expired {
     pub more: bool,
 }
 
+/// What is to be said to provisioning.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Watermarks that it waits for, the first of them.
+    pub untold: Vec<Fenced>,
+    /// Devices that have landed data.
+    pub devices: u32,
+}
+
 enum Request {
     Arrival(Arrival, oneshot::Sender<Result<Vec<Known>, ArrivalError>>),
     Batch(Landed, ReplyTo, OwnedSemaphorePermit),
     Receipt(Receipt, ReplyTo),
     Departure(GatewayId, i64),
     Expiry(i64, oneshot::Sender<Result<Expired, LandingError>>),
+    HandOver(Vec<Handover>, oneshot::Sender<Result<(), LandingError>>),
+    Told((GatewayId, TenantId), u64),
+    Standing(oneshot::Sender<Result<Standing, LandingError>>),
     Note(Note, i64),
 }
 
@@ -296,6 +318,32 @@ impl Landing {
     pub async fn expire(&self, before: i64) -> Result<Expired, LandingError> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request::Expiry(before, reply)).await.map_err(|_| LandingError::Closed)?;
+        answer.await.map_err(|_| LandingError::Closed)?
+    }
+
+    /// Makes the coming and going of tenants durable, all or nothing. Whatever was queued before it lands before.
+    ///
+    /// # Errors
+    /// [`LandingError`]; nothing has changed then.
+    pub async fn hand_over(&self, handovers: Vec<Handover>) -> Result<(), LandingError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::HandOver(handovers, reply)).await.map_err(|_| LandingError::Closed)?;
+        answer.await.map_err(|_| LandingError::Closed)?
+    }
+
+    /// Provisioning has got this watermark.
+    pub async fn told(&self, fenced: &Fenced) {
+        let pair = (fenced.gateway.clone(), fenced.tenant.clone());
+        let _ = self.requests.send(Request::Told(pair, fenced.epoch)).await;
+    }
+
+    /// What is to be said to provisioning.
+    ///
+    /// # Errors
+    /// [`LandingError`].
+    pub async fn standing(&self) -> Result<Standing, LandingError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Standing(reply)).await.map_err(|_| LandingError::Closed)?;
         answer.await.map_err(|_| LandingError::Closed)?
     }
 

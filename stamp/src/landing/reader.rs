@@ -8,6 +8,7 @@ use serde::Serialize;
 use wire::ids::Sequence;
 
 use super::{LandingError, Note, Room, file, schema};
+use crate::roster::RosterStatus;
 
 /// Batches read by one query. While a query is open the database's log cannot be folded into its file, so that a slow
 /// consumer must not hold one for long.
@@ -72,6 +73,25 @@ pub struct Status {
     pub disk_free_bytes: Option<u64>,
     /// The gateways that were here.
     pub gateways: Vec<GatewayStatus>,
+    /// Tenants that have moved to another stamp.
+    pub fences: Vec<FenceStatus>,
+    /// By which roster gateways are let in, where that is known.
+    pub roster: Option<RosterStatus>,
+    /// When provisioning last answered: nanoseconds since 1970 UTC; `None`: never, or it is not asked.
+    pub provisioning_heard_ns: Option<i64>,
+}
+
+/// A tenant of a gateway that has moved to another stamp.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FenceStatus {
+    /// The gateway.
+    pub gateway: String,
+    /// The tenant.
+    pub tenant: String,
+    /// Since which epoch.
+    pub epoch: u64,
+    /// Whether provisioning has what had landed here, or does not want it.
+    pub told: bool,
 }
 
 /// One gateway.
@@ -106,6 +126,8 @@ pub struct StreamStatus {
     pub last_received_ns: Option<i64>,
     /// Ranges of numbers landed; gaps are still on their way.
     pub landed: Vec<(u64, u64)>,
+    /// Of these, ranges that another stamp has landed: their rows are there.
+    pub landed_elsewhere: Vec<(u64, u64)>,
     /// What was given up.
     pub losses: Vec<Loss>,
 }
@@ -257,6 +279,19 @@ impl Reader {
                 .and_then(|folder| Room::of(folder).ok())
                 .map(|room| room.free),
             gateways,
+            fences: db
+                .prepare("SELECT gateway, tenant, epoch, told FROM fences ORDER BY gateway, tenant")?
+                .query_map([], |row| {
+                    Ok(FenceStatus {
+                        gateway: row.get(0)?,
+                        tenant: row.get(1)?,
+                        epoch: row.get::<_, i64>(2)? as u64,
+                        told: row.get(3)?,
+                    })
+                })?
+                .collect::<Result<_, _>>()?,
+            roster: None,
+            provisioning_heard_ns: Some(Note::RosterHeard.read(db)?).filter(|heard| *heard > 0),
         })
     }
 
@@ -267,6 +302,11 @@ impl Reader {
         let mut ranges = self
             .connection
             .prepare_cached("SELECT first, last FROM landed WHERE stream = ?1 ORDER BY first")?;
+        let mut elsewhere = self
+            .connection
+            .prepare_cached("SELECT first, last FROM elsewhere WHERE stream = ?1 ORDER BY first")?;
+        let range =
+            |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64));
         let mut losses = self.connection.prepare_cached(
             "SELECT first, last, rows, reason FROM losses WHERE stream = ?1 ORDER BY first",
         )?;
@@ -281,9 +321,8 @@ impl Reader {
                 rows: row.get::<_, i64>(4)? as u64,
                 last_received_ns: row.get(5)?,
                 expired_rows: row.get::<_, i64>(6)? as u64,
-                landed: ranges
-                    .query_map([id], |row| Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64)))?
-                    .collect::<Result<_, _>>()?,
+                landed: ranges.query_map([id], range)?.collect::<Result<_, _>>()?,
+                landed_elsewhere: elsewhere.query_map([id], range)?.collect::<Result<_, _>>()?,
                 losses: losses
                     .query_map([id], |row| {
                         Ok(Loss {

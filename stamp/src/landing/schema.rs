@@ -1,4 +1,4 @@
-//! The landing's schema, version 2.
+//! The landing's schema, version 3.
 //!
 //! ```text
 //! gateways   gateway text, installation (64 bit), last_seen ns           who came last under which identity
@@ -9,11 +9,13 @@
 //! landed     stream, first, last                                         numbers landed, as ranges, kept compact
 //! losses     id, stream, first, last, rows, reason, received ns          receipts for what was given up
 //! devices    gateway, tenant, device, first_seen ns                      what counts towards the capacity
+//! elsewhere  stream, first, last                                         of these numbers, those another stamp has landed
+//! fences     gateway, tenant, epoch, watermark (JSON), told              who is another stamp's, and what had landed here
 //! notes      name, value (64 bit)                                        what the stamp remembers: see `Note`
 //! ```
 //! `landed` is what decides whether a number has landed: it also holds the numbers of receipts, and outlives batches
-//! that are deleted. Version 1 had neither `notes` nor what is about deletion; it is brought up to 2 when it is opened
-//! for writing. 64-bit identifiers are stored as SQLite's signed integers, bit by bit.
+//! that are deleted. Version 1 had neither `notes` nor what is about deletion; version 2 had neither
+//! `elsewhere` nor `fences`; both are brought up when they are opened for writing. 64-bit identifiers are stored as SQLite's signed integers, bit by bit.
 
 use std::path::Path;
 
@@ -21,7 +23,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::LandingError;
 
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 const SCHEMA: &str = "
     CREATE TABLE gateways (
@@ -60,6 +62,19 @@ const EXPIRY: &str = "
     PRAGMA user_version = 2;
 ";
 
+/// From version 2 to 3.
+const MOVES: &str = "
+    CREATE TABLE elsewhere (
+        stream INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (stream, first)
+    ) WITHOUT ROWID;
+    CREATE TABLE fences (
+        gateway TEXT NOT NULL, tenant TEXT NOT NULL, epoch INTEGER NOT NULL, watermark TEXT NOT NULL,
+        told INTEGER NOT NULL, PRIMARY KEY (gateway, tenant)
+    ) WITHOUT ROWID;
+    CREATE INDEX fences_untold ON fences (epoch) WHERE told = 0;
+    PRAGMA user_version = 3;
+";
+
 /// Something the stamp remembers as one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
@@ -69,6 +84,8 @@ pub enum Note {
     Keep,
     /// Where the line of gateways that were sent away ends: nanoseconds since 1970 UTC.
     LineEnd,
+    /// When provisioning last answered: nanoseconds since 1970 UTC.
+    RosterHeard,
 }
 
 impl Note {
@@ -77,6 +94,7 @@ impl Note {
             Self::LastBatch => "last_batch",
             Self::Keep => "keep_ns",
             Self::LineEnd => "line_end_ns",
+            Self::RosterHeard => "roster_heard_ns",
         }
     }
 
@@ -111,15 +129,15 @@ pub(super) fn open(path: &Path) -> Result<Connection, LandingError> {
     connection.pragma_update(None, "wal_autocheckpoint", 1_000).map_err(error)?;
     // What remains of the log after that, in bytes.
     connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(error)?;
-    match version(&connection).map_err(error)? {
-        0 => {
-            connection
-                .execute_batch(&format!("BEGIN IMMEDIATE; {SCHEMA} {EXPIRY} COMMIT;"))
-                .map_err(error)?;
-        }
-        1 => connection.execute_batch(&format!("BEGIN IMMEDIATE; {EXPIRY} COMMIT;")).map_err(error)?,
-        VERSION => {}
+    let steps: &[&str] = match version(&connection).map_err(error)? {
+        0 => &[SCHEMA, EXPIRY, MOVES],
+        1 => &[EXPIRY, MOVES],
+        2 => &[MOVES],
+        VERSION => &[],
         found => return Err(LandingError::Schema { path: path.to_owned(), found, known: VERSION }),
+    };
+    if !steps.is_empty() {
+        connection.execute_batch(&format!("BEGIN IMMEDIATE; {} COMMIT;", steps.concat())).map_err(error)?;
     }
     Ok(connection)
 }

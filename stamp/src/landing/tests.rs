@@ -9,10 +9,12 @@ fn arrival(installation: u64, now: i64, quota: Option<u32>) -> Arrival {
         installation: InstallationId(installation),
         hold: Duration::from_secs(10),
         device_quota: quota,
+        tenant_quotas: Vec::new(),
         streams: vec![TenantStream {
             tenant: TenantId::new("acme").unwrap(),
             stream: StreamId(u64::MAX),
             next: Sequence(1),
+            epoch: 0,
         }],
         now,
     }
@@ -109,12 +111,12 @@ async fn an_identity_is_free_for_another_installation_after_the_hold() {
 #[test]
 fn a_database_of_a_later_version_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    Connection::open(file(folder.path())).unwrap().pragma_update(None, "user_version", 3).unwrap();
+    Connection::open(file(folder.path())).unwrap().pragma_update(None, "user_version", 4).unwrap();
     assert!(matches!(
         Landing::open(folder.path(), CAPACITY),
-        Err(LandingError::Schema { found: 3, known: 2, .. })
+        Err(LandingError::Schema { found: 4, known: 3, .. })
     ));
-    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Schema { found: 3, .. })));
+    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Schema { found: 4, .. })));
 }
 
 #[tokio::test]
@@ -124,7 +126,7 @@ async fn a_database_of_version_1_is_brought_up_and_keeps_all_it_had() {
         .unwrap()
         .execute_batch(include_str!("fixtures/version1.sql"))
         .unwrap();
-    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Older { found: 1, known: 2, .. })));
+    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Older { found: 1, known: 3, .. })));
     let (landing, writer) = Landing::open(folder.path(), CAPACITY).unwrap();
     assert_eq!(writer.line_end(), 0);
     let known = landing.arrive(arrival(1, 0, None)).await.unwrap();
@@ -139,4 +141,151 @@ async fn a_database_of_version_1_is_brought_up_and_keeps_all_it_had() {
     assert_eq!((status.expired_batches, status.expired_rows), (1, 3));
     let (_landing, writer) = Landing::open(folder.path(), CAPACITY).unwrap();
     assert_eq!(writer.line_end(), 77);
+}
+
+#[tokio::test]
+async fn a_database_of_version_2_is_brought_up_and_keeps_all_it_had() {
+    let folder = tempfile::tempdir().unwrap();
+    Connection::open(file(folder.path()))
+        .unwrap()
+        .execute_batch(include_str!("fixtures/version2.sql"))
+        .unwrap();
+    let (landing, writer) = Landing::open(folder.path(), CAPACITY).unwrap();
+    assert_eq!(writer.line_end(), 77);
+    assert_eq!(ranges(&landing.arrive(arrival(1, 0, None)).await.unwrap()[0].landed), [(1, 3)]);
+    landing.hand_over(vec![goes(2)]).await.unwrap();
+    assert_eq!(landing.standing().await.unwrap().untold.len(), 1);
+}
+
+fn ranges(set: &RangeSet) -> Vec<(u64, u64)> {
+    set.iter().map(|(from, to)| (from.0, to.0)).collect()
+}
+
+fn set(ranges: &[(u64, u64)]) -> RangeSet {
+    let mut set = RangeSet::new();
+    for (from, to) in ranges {
+        set.insert_range(Sequence(*from), Sequence(*to));
+    }
+    set
+}
+
+fn handover(epoch: u64, turn: Turn) -> Handover {
+    Handover {
+        gateway: GatewayId::new("plant7").unwrap(),
+        tenant: TenantId::new("acme").unwrap(),
+        epoch,
+        turn,
+    }
+}
+
+fn goes(epoch: u64) -> Handover {
+    handover(epoch, Turn::Goes { watermark_wanted: true })
+}
+
+fn comes(epoch: u64, landed: &[(u64, u64)]) -> Handover {
+    handover(epoch, Turn::Comes { landed: vec![(StreamId(u64::MAX), set(landed))] })
+}
+
+#[tokio::test]
+async fn a_fence_takes_its_turn_among_batches_and_its_watermark_is_what_landed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (landing, writer) = Landing::open(folder.path(), CAPACITY).unwrap();
+    let key = landing.arrive(arrival(1, 0, None)).await.unwrap()[0].key;
+    let (lane, mut answers) = landing.lane(1, GatewayId::new("plant7").unwrap());
+    for seq in 1..=5 {
+        lane.land(ACME, batch(key, seq, &["a"])).await.unwrap();
+    }
+    let (fence, after) = tokio::join!(landing.hand_over(vec![goes(2)]), async {
+        for seq in 6..=9 {
+            lane.land(ACME, batch(key, seq, &["b"])).await.unwrap();
+        }
+        let receipt = Receipt {
+            stream: key,
+            from: Sequence(10),
+            to: Sequence(11),
+            rows: 1,
+            reason: String::new(),
+            received: 0,
+        };
+        lane.keep(ACME, receipt).await.unwrap();
+        let mut outcomes = Vec::new();
+        while outcomes.len() < 10 {
+            outcomes.extend(
+                answers.recv().await.unwrap().into_iter().map(|answer| (answer.from.0, answer.outcome)),
+            );
+        }
+        outcomes
+    });
+    fence.unwrap();
+    for (seq, outcome) in after {
+        assert_eq!(outcome, if seq <= 5 { Outcome::Durable } else { Outcome::Fenced }, "{seq}");
+    }
+    let standing = landing.standing().await.unwrap();
+    assert_eq!(standing.devices, 0, "who has gone takes no place");
+    assert_eq!(standing.untold[0].landed, [(StreamId(u64::MAX), set(&[(1, 5)]))]);
+    assert!(landing.arrive(arrival(1, 0, None)).await.unwrap()[0].fenced);
+    drop((lane, landing));
+    writer.join();
+    // Over a restart, until somebody has it; an older epoch changes nothing.
+    let (landing, writer) = Landing::open(folder.path(), CAPACITY).unwrap();
+    landing.hand_over(vec![comes(1, &[]), comes(2, &[])]).await.unwrap();
+    let again = landing.standing().await.unwrap().untold;
+    assert_eq!(again, standing.untold);
+    assert!(landing.arrive(arrival(1, 0, None)).await.unwrap()[0].fenced);
+    landing.told(&again[0]).await;
+    assert!(landing.standing().await.unwrap().untold.is_empty());
+    drop(landing);
+    writer.join();
+    let fence = Reader::open(folder.path()).unwrap().status().unwrap().fences.remove(0);
+    assert_eq!((fence.epoch, fence.told), (2, true));
+}
+
+#[tokio::test]
+async fn a_seed_counts_as_landed_and_not_as_rows_and_a_tenant_that_comes_back_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (landing, writer) = Landing::open(folder.path(), CAPACITY).unwrap();
+    let key = landing.arrive(arrival(1, 0, None)).await.unwrap()[0].key;
+    let (lane, mut answers) = landing.lane(1, GatewayId::new("plant7").unwrap());
+    for seq in [1, 2, 4] {
+        assert_eq!(land(&lane, &mut answers, batch(key, seq, &[])).await, Outcome::Durable);
+    }
+    landing.hand_over(vec![goes(2)]).await.unwrap();
+    // Elsewhere it has landed further: it comes back with all of it.
+    landing.hand_over(vec![comes(3, &[(1, 6), (9, 9)])]).await.unwrap();
+    landing.hand_over(vec![comes(3, &[(1, 6), (9, 9)])]).await.unwrap();
+    let known = landing.arrive(arrival(1, 0, None)).await.unwrap();
+    assert!(!known[0].fenced);
+    assert_eq!(ranges(&known[0].landed), [(1, 6), (9, 9)]);
+    for seq in [3, 7, 9] {
+        assert_eq!(land(&lane, &mut answers, batch(key, seq, &[])).await, Outcome::Durable);
+    }
+    drop((lane, landing));
+    writer.join();
+    let (landing, writer) = Landing::open(folder.path(), CAPACITY).unwrap();
+    assert!(landing.standing().await.unwrap().untold.is_empty(), "the fence is gone");
+    landing.hand_over(vec![goes(4)]).await.unwrap();
+    let untold = landing.standing().await.unwrap().untold;
+    assert_eq!(untold[0].landed, [(StreamId(u64::MAX), set(&[(1, 7), (9, 9)]))]);
+    drop(landing);
+    writer.join();
+    let status = Reader::open(folder.path()).unwrap().status().unwrap();
+    let stream = &status.gateways[0].streams[0];
+    assert_eq!((stream.batches, stream.rows), (4, 12));
+    assert_eq!(stream.landed, [(1, 7), (9, 9)]);
+    assert_eq!(stream.landed_elsewhere, [(3, 3), (5, 6), (9, 9)]);
+}
+
+#[tokio::test]
+async fn a_fence_that_could_not_be_written_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (landing, _writer) = Landing::open(folder.path(), CAPACITY).unwrap();
+    let key = landing.arrive(arrival(1, 0, None)).await.unwrap()[0].key;
+    let (lane, mut answers) = landing.lane(1, GatewayId::new("plant7").unwrap());
+    let other = Connection::open(file(folder.path())).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(landing.hand_over(vec![goes(2)]).await.is_err());
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(land(&lane, &mut answers, batch(key, 1, &[])).await, Outcome::Durable);
+    landing.hand_over(vec![goes(2)]).await.unwrap();
+    assert_eq!(land(&lane, &mut answers, batch(key, 2, &[])).await, Outcome::Fenced);
 }

@@ -3,23 +3,23 @@
 //! What the thread knows in memory (ranges landed, devices counted) changes only with a commit that succeeded; if one
 //! fails, all of its group are told so, and nothing of it is there.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use wire::ids::{GatewayId, InstallationId, Sequence, StreamId, TenantId};
+use tokio::sync::mpsc;
+use wire::ids::InstallationId;
 use wire::message::BatchRefusal;
-use wire::ranges::RangeSet;
 
+use super::changes::{Changes, write_totals};
 use super::expiry::expire;
+use super::fences::{hand_over, told, untold};
 use super::ledger::Ledger;
 use super::{
-    Answer, Arrival, ArrivalError, Expired, Known, Landed, LandingError, Note, Outcome, Receipt, ReplyTo,
-    Request, StreamKey, file, schema,
+    Arrival, ArrivalError, Expired, Landed, LandingError, Note, Outcome, Receipt, ReplyTo, Request, Standing,
+    StreamKey, file, schema,
 };
 
 /// Most requests in one commit, so that none waits for too many others.
@@ -129,7 +129,7 @@ impl Thread {
             _ => {}
         }
         let written = written.map_err(|error| error.to_string());
-        changes.answer_expiries(&self.path, &written);
+        changes.answer_others(&self.path, &written);
         changes.settle(&mut self.ledger, written);
     }
 }
@@ -139,31 +139,6 @@ fn size(request: &Request) -> usize {
         Request::Batch(batch, ..) => batch.payload.len(),
         _ => 0,
     }
-}
-
-type ArrivalReply = oneshot::Sender<Result<Vec<Known>, ArrivalError>>;
-
-/// What a group changes, and who waits for it.
-#[derive(Default)]
-struct Changes {
-    landed: HashMap<StreamKey, Totals>,
-    devices: Vec<(GatewayId, TenantId, String)>,
-    new_streams: Vec<(StreamKey, GatewayId, TenantId, StreamId)>,
-    seen: HashMap<GatewayId, i64>,
-    answers: HashMap<u64, (mpsc::Sender<Vec<Answer>>, Vec<Answer>)>,
-    arrivals: Vec<(ArrivalReply, Result<Vec<StreamKey>, ArrivalError>)>,
-    expiries: Vec<(oneshot::Sender<Result<Expired, LandingError>>, Expired)>,
-    /// Room in the queue, given back when all is written.
-    room: Vec<OwnedSemaphorePermit>,
-}
-
-/// What a group adds to a stream.
-#[derive(Default)]
-struct Totals {
-    numbers: RangeSet,
-    batches: u64,
-    rows: u64,
-    received: i64,
 }
 
 fn write(
@@ -216,7 +191,7 @@ fn take(
         }
         Request::Receipt(receipt, reply_to) => {
             let (from, to) = (receipt.from, receipt.to);
-            let kept = transaction.map_or(Ok(Outcome::Durable), |db| keep(db, &receipt, changes));
+            let kept = transaction.map_or(Ok(Outcome::Durable), |db| keep(db, ledger, &receipt, changes));
             changes.answer(reply_to, from, to, kept)
         }
         Request::Departure(gateway, now) => {
@@ -232,6 +207,23 @@ fn take(
             changes.expiries.push((reply, expired));
             result
         }
+        Request::HandOver(handovers, reply) => {
+            let done = transaction.map_or(Ok(()), |db| {
+                handovers.into_iter().try_for_each(|handover| hand_over(db, ledger, handover, changes))
+            });
+            changes.handovers.push(reply);
+            done
+        }
+        Request::Told(pair, epoch) => transaction.map_or(Ok(()), |db| told(db, &pair, epoch)),
+        Request::Standing(reply) => {
+            let found = transaction.map_or(Ok(Vec::new()), untold);
+            let (untold, result) = match found {
+                Ok(untold) => (untold, Ok(())),
+                Err(error) => (Vec::new(), Err(error)),
+            };
+            changes.standings.push((reply, Standing { untold, devices: ledger.devices.total() }));
+            result
+        }
         Request::Note(note, value) => transaction.map_or(Ok(()), |db| note.write(db, value)),
     }
 }
@@ -242,7 +234,7 @@ fn arrive(
     arrival: &Arrival,
     changes: &mut Changes,
 ) -> rusqlite::Result<Result<Vec<StreamKey>, ArrivalError>> {
-    let Arrival { gateway, installation, hold, device_quota, streams, now } = arrival;
+    let Arrival { gateway, installation, hold, device_quota, tenant_quotas, streams, now } = arrival;
     let last: Option<(i64, i64)> = db
         .prepare_cached("SELECT installation, last_seen FROM gateways WHERE gateway = ?1")?
         .query_row([gateway.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -270,21 +262,10 @@ fn arrive(
     )?
     .execute(params![gateway.as_str(), installation.0 as i64, now])?;
     let mut keys = Vec::with_capacity(streams.len());
-    for stream in streams {
+    for (stream, quota) in streams.iter().zip(tenant_quotas.iter().chain(std::iter::repeat(&None))) {
+        ledger.devices.set_tenant_quota(gateway, &stream.tenant, *quota);
         let name = (gateway.clone(), stream.tenant.clone(), stream.stream);
-        let added = changes
-            .new_streams
-            .iter()
-            .find(|(_, gateway, tenant, id)| *gateway == name.0 && *tenant == name.1 && *id == name.2);
-        if let Some(key) = ledger.keys.get(&name).or(added.map(|(key, ..)| key)) {
-            keys.push(*key);
-            continue;
-        }
-        db.prepare_cached("INSERT INTO streams (gateway, tenant, stream) VALUES (?1, ?2, ?3)")?
-            .execute(params![gateway.as_str(), stream.tenant.as_str(), stream.stream.0 as i64])?;
-        let key = StreamKey(db.last_insert_rowid());
-        changes.new_streams.push((key, name.0, name.1, name.2));
-        keys.push(key);
+        keys.push(changes.stream(db, ledger, name)?);
     }
     Ok(Ok(keys))
 }
@@ -301,6 +282,9 @@ fn land(
     let Some(stream) = ledger.streams.get(&key) else {
         return Ok(Outcome::Refused(BatchRefusal::NotAdmitted, "the stream is not known".to_owned()));
     };
+    if stream.fenced {
+        return Ok(Outcome::Fenced);
+    }
     let totals = changes.landed.entry(key).or_default();
     if stream.landed.contains(seq) || totals.numbers.contains(seq) {
         return Ok(Outcome::Durable);
@@ -348,8 +332,16 @@ fn land(
     Ok(Outcome::Durable)
 }
 
-fn keep(db: &Transaction<'_>, receipt: &Receipt, changes: &mut Changes) -> rusqlite::Result<Outcome> {
+fn keep(
+    db: &Transaction<'_>,
+    ledger: &Ledger,
+    receipt: &Receipt,
+    changes: &mut Changes,
+) -> rusqlite::Result<Outcome> {
     let Receipt { stream, from, to, rows, reason, received } = receipt;
+    if ledger.streams.get(stream).is_some_and(|stream| stream.fenced) {
+        return Ok(Outcome::Fenced);
+    }
     let range = (stream.0, from.0 as i64, to.0 as i64);
     // The same receipt may come again after a broken connection, and one that has grown replaces what it holds.
     let known = db
@@ -373,102 +365,4 @@ fn keep(db: &Transaction<'_>, receipt: &Receipt, changes: &mut Changes) -> rusql
     }
     changes.landed.entry(*stream).or_default().numbers.insert_range(*from, *to);
     Ok(Outcome::Durable)
-}
-
-/// Writes what changed in ranges, totals and sightings.
-fn write_totals(db: &Transaction<'_>, ledger: &Ledger, changes: &Changes) -> rusqlite::Result<()> {
-    for (key, totals) in changes.landed.iter().filter(|(_, totals)| !totals.numbers.is_empty()) {
-        let mut landed = ledger.streams.get(key).map(|stream| stream.landed.clone()).unwrap_or_default();
-        landed.extend(&totals.numbers);
-        // Each range that grew replaces those it swallowed.
-        let mut done = None;
-        for (from, _) in totals.numbers.iter() {
-            let at = landed.as_slice().partition_point(|range| range.1 < from);
-            let Some(&(first, last)) = landed.as_slice().get(at) else { continue };
-            if done.replace(first) == Some(first) {
-                continue;
-            }
-            db.prepare_cached("DELETE FROM landed WHERE stream = ?1 AND first BETWEEN ?2 AND ?3")?
-                .execute(params![key.0, first.0 as i64, last.0 as i64])?;
-            db.prepare_cached("INSERT INTO landed (stream, first, last) VALUES (?1, ?2, ?3)")?
-                .execute(params![key.0, first.0 as i64, last.0 as i64])?;
-        }
-        if totals.batches > 0 {
-            db.prepare_cached(
-                "UPDATE streams SET batches = batches + ?2, rows = rows + ?3, last_received = ?4 WHERE id = ?1",
-            )?
-            .execute(params![key.0, totals.batches as i64, totals.rows as i64, totals.received])?;
-        }
-    }
-    for (gateway, seen) in &changes.seen {
-        db.prepare_cached("UPDATE gateways SET last_seen = max(last_seen, ?2) WHERE gateway = ?1")?
-            .execute(params![gateway.as_str(), seen])?;
-    }
-    Ok(())
-}
-
-impl Changes {
-    fn answer(
-        &mut self,
-        reply_to: ReplyTo,
-        from: Sequence,
-        to: Sequence,
-        result: rusqlite::Result<Outcome>,
-    ) -> rusqlite::Result<()> {
-        let ReplyTo { connection, tenant, answers, .. } = reply_to;
-        let (outcome, result) = match result {
-            Ok(outcome) => (outcome, Ok(())),
-            Err(error) => (Outcome::Durable, Err(error)),
-        };
-        let (_, waiting) = self.answers.entry(connection).or_insert_with(|| (answers, Vec::new()));
-        waiting.push(Answer { tenant, from, to, outcome });
-        result
-    }
-
-    fn answer_expiries(&mut self, path: &Path, written: &Result<(), String>) {
-        for (reply, expired) in self.expiries.drain(..) {
-            let answer = match written {
-                Ok(()) => Ok(expired),
-                Err(cause) => Err(LandingError::storage(path, cause)),
-            };
-            let _ = reply.send(answer);
-        }
-    }
-
-    /// Takes the changes over into the ledger, or drops them, and answers everybody.
-    fn settle(self, ledger: &mut Ledger, written: Result<(), String>) {
-        if written.is_ok() {
-            for (key, gateway, tenant, stream) in self.new_streams {
-                ledger.add_stream(key, gateway, tenant, stream);
-            }
-            for (key, totals) in self.landed {
-                if let Some(stream) = ledger.streams.get_mut(&key) {
-                    stream.landed.extend(&totals.numbers);
-                }
-            }
-            ledger.seen.extend(self.seen);
-        } else {
-            for (gateway, tenant, device) in &self.devices {
-                ledger.devices.remove(gateway, (tenant, device));
-            }
-        }
-        for (reply, answer) in self.arrivals {
-            let known = |key: StreamKey| {
-                let landed = ledger.streams.get(&key).map(|stream| stream.landed.clone()).unwrap_or_default();
-                Known { key, landed }
-            };
-            let answer = match &written {
-                Ok(()) => answer.map(|keys| keys.into_iter().map(known).collect()),
-                Err(cause) => Err(ArrivalError::Storage(cause.clone())),
-            };
-            // A connection that has gone meanwhile needs no answer.
-            let _ = reply.send(answer);
-        }
-        for (answers, mut waiting) in self.answers.into_values() {
-            if let Err(cause) = &written {
-                waiting.iter_mut().for_each(|answer| answer.outcome = Outcome::Failed(cause.clone()));
-            }
-            let _ = answers.try_send(waiting);
-        }
-    }
 }

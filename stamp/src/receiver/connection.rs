@@ -51,6 +51,9 @@ const RETURN_AFTER_STORAGE: Duration = Duration::from_secs(30);
 const RETRY_FULL: Duration = Duration::from_secs(300);
 /// A stamp that shuts down is expected back not before this; from then on gateways come back, each in its slot.
 const RETURN_AFTER_SHUTDOWN: Duration = Duration::from_secs(1);
+/// A gateway that knows of an assignment before this stamp does asks again after this time, and up to twice it.
+const RETRY_NOT_YET: Duration = Duration::from_secs(1);
+const MOVED: &str = "a tenant has moved to another stamp";
 const UNWRITABLE: &str = "the landing cannot be written";
 /// Devices of one tenant that a connection remembers as landed; beyond, it forgets them all and asks the landing again.
 const MAX_REMEMBERED_DEVICES: usize = 100_000;
@@ -98,7 +101,7 @@ struct Connection<R, W> {
 /// What holds while a session is open.
 struct Open {
     hello: Hello,
-    entry: Entry,
+    entry: Arc<Entry>,
     tenants: Vec<Option<Tenant>>,
     lane: Lane,
     answers: Answers,
@@ -190,8 +193,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         }
         let mut roster = receiver.roster.clone();
         let served = Arc::clone(&roster.borrow_and_update());
-        let allowed =
-            admission::decide(&hello, &self.peer.name, &served).map_err(|declined| (declined, None))?;
+        let allowed = admission::decide(&hello, &self.peer.name, &served).map_err(|declined| {
+            let again = || RETRY_NOT_YET + receiver.door.spread(RETRY_NOT_YET);
+            let retry_after = (declined.reason == RefusalReason::NotYet).then(again);
+            (declined, retry_after)
+        })?;
         receiver.door.enter(&hello.gateway).map_err(|slot| {
             let text = "more gateways come at once than this stamp admits".to_owned();
             (Declined { reason: RefusalReason::Throttled, text }, Some(slot))
@@ -208,7 +214,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
             installation: hello.installation,
             hold: receiver.identity_hold,
             device_quota: allowed.entry.device_quota,
-            streams: allowed.streams(&hello).cloned().collect(),
+            tenant_quotas: allowed.streams(&hello).map(|(_, quota)| quota).collect(),
+            streams: allowed.streams(&hello).map(|(stream, _)| stream.clone()).collect(),
             now: now(),
         };
         let known = receiver.landing.arrive(arrival).await.map_err(|error| self.decline(&hello, error))?;
@@ -227,21 +234,27 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         let mut ranges_left = MAX_WELCOME_RANGES;
         let mut tenants = Vec::with_capacity(hello.tenants.len());
         let mut answers = Vec::with_capacity(hello.tenants.len());
-        for (stream, served) in hello.tenants.iter().zip(&allowed.tenants) {
+        for (stream, answer) in hello.tenants.iter().zip(&allowed.tenants) {
             // Streams were asked for in this order, for served tenants only.
-            match served.then(|| known.next()).flatten() {
-                Some(Known { key, landed }) => {
+            let admitted = match (answer, answer.is_ok().then(|| known.next()).flatten()) {
+                (Ok(quota), Some(known)) if !known.fenced => Ok((known, *quota)),
+                (Err(declined), _) => Err(declined.clone()),
+                _ => Err(Declined {
+                    reason: RefusalReason::Moved,
+                    text: format!("tenant {} of this gateway has moved to another stamp", stream.tenant),
+                }),
+            };
+            match admitted {
+                Ok((Known { key, landed, .. }, quota)) => {
                     let landed = landed.truncated(MAX_RANGES.min(ranges_left));
                     ranges_left -= landed.len();
-                    let device_quota = allowed.entry.device_quota;
+                    let device_quota = quota.into_iter().chain(allowed.entry.device_quota).min();
                     answers.push(Admission::Admitted { landed, device_quota, window: WINDOW });
                     tenants.push(Some(Tenant { key, name: stream.tenant.clone(), devices: HashSet::new() }));
                 }
-                None => {
-                    let text =
-                        format!("tenant {} of this gateway is not on this stamp's roster", stream.tenant);
-                    warn!(gateway = %hello.gateway, tenant = %stream.tenant, "tenant refused");
-                    answers.push(Admission::Refused { reason: RefusalReason::NotAssigned, text });
+                Err(Declined { reason, text }) => {
+                    warn!(gateway = %hello.gateway, tenant = %stream.tenant, %reason, text, "tenant refused");
+                    answers.push(Admission::Refused { reason, text });
                     tenants.push(None);
                 }
             }
@@ -407,6 +420,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                         tenant.devices.clear();
                     }
                     self.session.refuse_batch(index, from, reason, &text);
+                }
+                // Not answered: it is the other stamp's to land it, or to say that it has.
+                Outcome::Fenced => {
+                    if !self.session.is_closed() {
+                        self.session.close(CloseReason::RosterChanged, MOVED, Some(Duration::ZERO));
+                    }
                 }
                 Outcome::Failed(_) => {
                     if !self.session.is_closed() {

@@ -108,6 +108,12 @@ impl Receiver {
         self.door.line_end()
     }
 
+    /// Gateways connected.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.presence.count()
+    }
+
     /// A place for one more connection.
     fn room(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.room).try_acquire_owned().ok()

@@ -51,6 +51,11 @@ impl Presence {
         Ok(Place { presence: Arc::clone(self), gateway: gateway.clone(), connection, superseded })
     }
 
+    /// How many are connected.
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<GatewayId, Connected>> {
         // The map is whole after each statement, so a panic elsewhere does not spoil it.
         self.connected.lock().unwrap_or_else(PoisonError::into_inner)

@@ -144,6 +144,7 @@ pub fn status(status: &Status, now: i64, out: &mut dyn Write) -> std::io::Result
         "{kept}: {} rows in {} batches were deleted by age, {oldest}{disk}",
         status.expired_rows, status.expired_batches
     )?;
+    roster_and_fences(status, now, out)?;
     for gateway in &status.gateways {
         let ago = (now - gateway.last_seen_ns) / 1_000_000_000;
         writeln!(
@@ -167,6 +168,10 @@ pub fn status(status: &Status, now: i64, out: &mut dyn Write) -> std::io::Result
                 stream.batches,
                 stream.losses.len()
             )?;
+            let elsewhere = stream.landed_elsewhere.iter().map(|(first, last)| last - first + 1).sum::<u64>();
+            if elsewhere > 0 {
+                writeln!(out, "    landed elsewhere: {elsewhere} batches, before it came here")?;
+            }
             for loss in &stream.losses {
                 writeln!(
                     out,
@@ -175,6 +180,33 @@ pub fn status(status: &Status, now: i64, out: &mut dyn Write) -> std::io::Result
                 )?;
             }
         }
+    }
+    Ok(())
+}
+
+fn roster_and_fences(status: &Status, now: i64, out: &mut dyn Write) -> std::io::Result<()> {
+    let ago = |then: i64| format!("{} s ago", now.saturating_sub(then) / 1_000_000_000);
+    if let Some(roster) = &status.roster {
+        let said = match (roster.revision, roster.changed_ns) {
+            (Some(revision), Some(changed)) => format!(", revision {revision}, changed {}", ago(changed)),
+            _ => String::new(),
+        };
+        let heard = status
+            .provisioning_heard_ns
+            .map_or(String::new(), |heard| format!(", provisioning heard {}", ago(heard)));
+        writeln!(out, "roster of {}: {} gateways{said}{heard}", roster.source, roster.gateways)?;
+    }
+    for fence in &status.fences {
+        let told = if fence.told {
+            "provisioning knows what landed here"
+        } else {
+            "provisioning is still to be told what landed here"
+        };
+        writeln!(
+            out,
+            "tenant {} of gateway {} has moved to another stamp (epoch {}): {told}",
+            fence.tenant, fence.gateway, fence.epoch
+        )?;
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ fn names() -> Vec<String> {
 }
 
 fn making(name: &str) -> Making<'_> {
-    Making { name, installation: 1, tenants: &[("acme", 5)] }
+    Making { name, installation: 1, tenants: &[("acme", 5)], epoch: 0 }
 }
 
 /// Each an interval after the one before, give or take the place within it.

@@ -103,10 +103,12 @@ pub(crate) struct Making<'a> {
     pub(crate) name: &'a str,
     pub(crate) installation: u64,
     pub(crate) tenants: &'a [(&'a str, u64)],
+    /// Of the assignment of all of them.
+    pub(crate) epoch: u64,
 }
 
 pub(crate) const PLANT7: Making<'_> =
-    Making { name: "plant7", installation: 1, tenants: &[("acme", 11), ("umbra", 12)] };
+    Making { name: "plant7", installation: 1, tenants: &[("acme", 11), ("umbra", 12)], epoch: 0 };
 
 impl Making<'_> {
     pub(crate) fn session(&self) -> Session {
@@ -114,6 +116,7 @@ impl Making<'_> {
             tenant: TenantId::new(tenant).unwrap(),
             stream: StreamId(*stream),
             next: Sequence(1),
+            epoch: self.epoch,
         });
         Session::new(Config {
             gateway: GatewayId::new(self.name).unwrap(),

@@ -139,11 +139,13 @@ fn land(bench: &mut Bench, dir: &Path, batch: &Encoded) -> Result<()> {
 
 async fn land_all(landing: Landing, batch: &Encoded) -> Result<Rate> {
     let gateway = GatewayId::new(GATEWAY)?;
-    let stream = TenantStream { tenant: TenantId::new(TENANT)?, stream: StreamId(1), next: Sequence(1) };
+    let stream =
+        TenantStream { tenant: TenantId::new(TENANT)?, stream: StreamId(1), next: Sequence(1), epoch: 0 };
     let arrival = Arrival {
         gateway: gateway.clone(),
         installation: InstallationId(1),
         hold: Duration::ZERO,
+        tenant_quotas: Vec::new(),
         device_quota: None,
         streams: vec![stream],
         now: 0,

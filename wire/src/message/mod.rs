@@ -110,6 +110,8 @@ pub struct TenantStream {
     pub stream: StreamId,
     /// The next number the gateway will give out: what is below and has not landed waits there or is lost.
     pub next: Sequence,
+    /// The epoch of the assignment by which it comes to this stamp; 0: of none, as where stamps have a roster file.
+    pub epoch: u64,
 }
 
 /// A batch of frames.

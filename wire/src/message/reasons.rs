@@ -57,6 +57,10 @@ reason! {
         Storage = 9, "storage";
         /// More gateways come at once than the stamp admits per second: each is told its moment to come back.
         Throttled = 10, "throttled";
+        /// The tenant has moved to another stamp: ask provisioning.
+        Moved = 11, "moved";
+        /// The assignment is newer than what the stamp has been told: come again soon.
+        NotYet = 12, "not_yet";
     }
 }
 
@@ -97,12 +101,14 @@ impl RefusalReason {
             | Self::UnknownGateway
             | Self::Version
             | Self::IdentityMismatch
-            | Self::Malformed => true,
+            | Self::Malformed
+            | Self::Moved => true,
             Self::IdentityInUse
             | Self::Full
             | Self::ShuttingDown
             | Self::Storage
             | Self::Throttled
+            | Self::NotYet
             | Self::Unknown(_) => false,
         }
     }

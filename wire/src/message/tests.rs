@@ -16,6 +16,7 @@ fn to_stamp() -> Vec<ToStamp> {
                 tenant: TenantId::new("acme").unwrap(),
                 stream: StreamId(77),
                 next: Sequence(1_000),
+                epoch: 3,
             }],
         }),
         ToStamp::Batch(Batch {

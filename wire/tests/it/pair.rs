@@ -81,6 +81,7 @@ fn tenants() -> Vec<TenantStream> {
             tenant: TenantId::new(tenant).unwrap(),
             stream: StreamId(stream),
             next: Sequence(BATCHES + 1),
+            epoch: 0,
         })
         .collect()
 }

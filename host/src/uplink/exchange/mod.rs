@@ -55,6 +55,8 @@ pub(super) struct Subject {
     pub(super) stamp: StampId,
     /// The tenants served by it.
     pub(super) outboxes: Vec<Arc<dyn Outbox>>,
+    /// For each of them the epoch of the assignment that sends it to this stamp; missing or 0: of none.
+    pub(super) epochs: Vec<u64>,
     /// Most payload bytes sent and not acknowledged, over all tenants.
     pub(super) window: usize,
     /// Of all links, where the day's bytes are bounded.
@@ -128,10 +130,12 @@ impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
     ) -> Result<Self, MessageError> {
         let tenants: Vec<_> = subject.outboxes.iter().map(Tenant::new).collect();
         let committed: Vec<Sequence> = tenants.iter().map(|tenant| tenant.waiting.borrow().last).collect();
-        let streams = tenants.iter().zip(&committed).map(|(tenant, last)| TenantStream {
+        let epochs = subject.epochs.iter().copied().chain(std::iter::repeat(0));
+        let streams = tenants.iter().zip(&committed).zip(epochs).map(|((tenant, last), epoch)| TenantStream {
             tenant: tenant.outbox.tenant().clone(),
             stream: tenant.outbox.stream(),
             next: last.next(),
+            epoch,
         });
         let session = Session::new(Config {
             gateway: subject.gateway.clone(),

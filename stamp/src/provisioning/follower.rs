@@ -1,0 +1,242 @@
+//! Follows the roster: asks, applies, keeps, tells; one thing after the other.
+//!
+//! Invariants: the revision moves on only when all before it is durable; a failure of whatever kind ends the round and is
+//! judged by the one circuit; while provisioning is away, nothing changes.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backoff::random::Random;
+use backoff::{Circuit, Event, Ledger, Moment, Outcome, Policy, Step, Ways};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+use wire::provisioning::{self, Report, RosterEntry, Treatment};
+
+use super::client::{CallError, Client};
+use super::kept::Kept;
+use crate::landing::{Handover, Landing, LandingError, Note, Turn};
+use crate::receiver::{Receiver, now};
+use crate::roster::{Origin, Roster};
+
+/// Longest wait for a change in one request.
+const WAIT: Duration = Duration::from_secs(30);
+/// An answer without news that comes so much earlier is a mistake of the other side.
+const EARLY: Duration = Duration::from_secs(1);
+/// How this stamp stands is told about this often.
+const REPORT_EVERY: Duration = Duration::from_secs(30);
+
+/// Follows the roster of this stamp.
+pub struct Follower {
+    /// The way to provisioning.
+    pub client: Client,
+    /// Where the roster is kept.
+    pub kept: Kept,
+    /// Where fences and seeds become durable.
+    pub landing: Landing,
+    /// Who is connected.
+    pub receiver: Arc<Receiver>,
+    /// The roster by which gateways are let in.
+    pub roster: watch::Sender<Arc<Roster>>,
+    /// Changes when the operator says "now".
+    pub operator: watch::Receiver<u64>,
+}
+
+/// Why a round came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Landing(#[from] LandingError),
+    #[error("the roster cannot be kept: {0}")]
+    Kept(#[from] io::Error),
+    #[error("provisioning does not wait for news: it answers at once that there are none")]
+    Early,
+}
+
+impl RoundError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Call(error) => error.outcome(),
+            other => Outcome::transient(other.to_string()),
+        }
+    }
+}
+
+/// What goes on from round to round.
+#[derive(Default)]
+struct Course {
+    /// When it was last told how this stamp stands.
+    reported: Option<Instant>,
+    /// Whether provisioning answers.
+    stands: bool,
+}
+
+impl Follower {
+    /// Follows until `stopping` becomes true.
+    pub async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        tokio::select! {
+            () = self.follow() => {}
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+    }
+
+    async fn follow(&mut self) {
+        let (policy, mut ledger, mut circuit) =
+            (Policy::upstream(), Ledger::default(), Circuit::new(Ways::default()));
+        let (origin, mut random) = (Instant::now(), Random::from_seed(now() as u64));
+        let moment = |at: Instant| Moment(at - origin);
+        let mut course = Course::default();
+        loop {
+            let Err(error) = self.round(&mut course).await else {
+                ledger.on_success();
+                if !course.stands {
+                    course.stands = true;
+                    circuit.on_connected(moment(Instant::now()));
+                }
+                continue;
+            };
+            course.stands = false;
+            let step = circuit.on_failure(
+                &policy,
+                &mut ledger,
+                error.outcome(),
+                moment(Instant::now()),
+                random.next(),
+            );
+            let until = match step {
+                Step::Retry { at } => Some(origin + at.0),
+                Step::Parked { until, .. } => Some(origin + until.0),
+                Step::Fallback { .. } => Some(Instant::now()),
+                Step::GiveUp { .. } => None,
+            };
+            let wait_ms =
+                until.map_or(0, |until| until.saturating_duration_since(Instant::now()).as_millis() as u64);
+            warn!(%error, wait_ms, "provisioning cannot be followed; the roster that is known still holds");
+            tokio::select! {
+                () = sleep_until(until) => {}
+                // Who could say so is gone only with the stamp.
+                Ok(()) = self.operator.changed() => {
+                    circuit.on_event(Event::Operator, moment(Instant::now()));
+                }
+            }
+        }
+    }
+
+    /// Tells what is to be told, and waits for news.
+    async fn round(&mut self, course: &mut Course) -> Result<(), RoundError> {
+        self.tell(course).await?;
+        let known = self.revision();
+        // The first time there is no wait: whether provisioning answers is known at once.
+        let wait = if course.stands { WAIT } else { Duration::ZERO };
+        let asked = Instant::now();
+        let page = self.client.roster(known.unwrap_or(0), wait).await?;
+        if !course.stands {
+            info!(revision = page.revision, "provisioning answers");
+        } else if page.entries.is_empty() && asked.elapsed() + EARLY < wait {
+            return Err(RoundError::Early);
+        }
+        if !page.entries.is_empty() || known.is_none() {
+            self.take(page).await?;
+        }
+        Ok(())
+    }
+
+    /// Watermarks first: somebody waits for them.
+    async fn tell(&mut self, course: &mut Course) -> Result<(), RoundError> {
+        let devices = loop {
+            let standing = self.landing.standing().await?;
+            if standing.untold.is_empty() {
+                break standing.devices;
+            }
+            for fenced in &standing.untold {
+                self.client.fenced(fenced).await?;
+                self.landing.told(fenced).await;
+                info!(gateway = %fenced.gateway, tenant = %fenced.tenant, epoch = fenced.epoch, "provisioning has the watermark");
+            }
+        };
+        if course.reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
+            let report = Report {
+                software: env!("CARGO_PKG_VERSION").to_owned(),
+                revision: self.revision().unwrap_or(0),
+                connected: u32::try_from(self.receiver.connected()).unwrap_or(u32::MAX),
+                devices,
+            };
+            self.client.report(&report).await?;
+            course.reported = Some(Instant::now());
+            self.landing.note(Note::RosterHeard, now()).await;
+        }
+        Ok(())
+    }
+
+    /// Makes news hold: in the landing, on disk, at the door.
+    async fn take(&mut self, page: provisioning::Roster) -> Result<(), RoundError> {
+        let mut roster = Roster::clone(&self.roster.borrow());
+        let mut handovers = Vec::new();
+        for entry in &page.entries {
+            if !roster.is_news(entry) {
+                debug!(gateway = %entry.gateway, tenant = %entry.tenant, epoch = entry.epoch, "old news");
+                continue;
+            }
+            roster.apply(entry);
+            say(entry);
+            handovers.extend(handover(entry));
+        }
+        roster.reached(page.revision);
+        if !handovers.is_empty() {
+            self.landing.hand_over(handovers).await?;
+        }
+        let roster = Arc::new(roster);
+        let (kept, keeping) = (self.kept.clone(), Arc::clone(&roster));
+        let written = tokio::task::spawn_blocking(move || kept.keep(&keeping, now())).await;
+        written.map_err(io::Error::other)??;
+        info!(
+            revision = page.revision,
+            entries = page.entries.len(),
+            gateways = roster.len(),
+            "roster followed"
+        );
+        self.roster.send_replace(roster);
+        Ok(())
+    }
+
+    fn revision(&self) -> Option<u64> {
+        match self.roster.borrow().origin() {
+            Origin::Provisioning(revision) => revision,
+            Origin::File => None,
+        }
+    }
+}
+
+/// What an entry means to the landing.
+fn handover(entry: &RosterEntry) -> Option<Handover> {
+    let turn = match &entry.treatment {
+        Treatment::Served { landed, .. } => Turn::Comes { landed: landed.clone() },
+        Treatment::Departed { watermark_wanted } => Turn::Goes { watermark_wanted: *watermark_wanted },
+        Treatment::Blocked => return None,
+    };
+    let (gateway, tenant) = (entry.gateway.clone(), entry.tenant.clone());
+    Some(Handover { gateway, tenant, epoch: entry.epoch, turn })
+}
+
+fn say(entry: &RosterEntry) {
+    let RosterEntry { gateway, tenant, epoch, treatment } = entry;
+    match treatment {
+        Treatment::Served { .. } => debug!(%gateway, %tenant, epoch, "served"),
+        Treatment::Departed { .. } => {
+            info!(%gateway, %tenant, epoch, "the tenant moves to another stamp: nothing more of it lands here")
+        }
+        Treatment::Blocked => {
+            error!(%gateway, %tenant, epoch, "an operator has blocked the gateway: it is refused")
+        }
+    }
+}
+
+async fn sleep_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
