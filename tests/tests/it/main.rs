@@ -24,6 +24,7 @@ mod letters;
 mod main_path;
 mod outage;
 mod plugins;
+mod provisioning_stamp;
 mod reload;
 mod site;
 mod state;
