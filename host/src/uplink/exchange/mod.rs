@@ -131,12 +131,13 @@ impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
         let tenants: Vec<_> = subject.outboxes.iter().map(Tenant::new).collect();
         let committed: Vec<Sequence> = tenants.iter().map(|tenant| tenant.waiting.borrow().last).collect();
         let epochs = subject.epochs.iter().copied().chain(std::iter::repeat(0));
-        let streams = tenants.iter().zip(&committed).zip(epochs).map(|((tenant, last), epoch)| TenantStream {
-            tenant: tenant.outbox.tenant().clone(),
-            stream: tenant.outbox.stream(),
-            next: last.next(),
-            epoch,
-        });
+        let streams =
+            tenants.iter().zip(&committed).zip(epochs).map(|((tenant, last), epoch)| TenantStream {
+                tenant: tenant.outbox.tenant().clone(),
+                stream: tenant.outbox.stream(),
+                next: last.next(),
+                epoch,
+            });
         let session = Session::new(Config {
             gateway: subject.gateway.clone(),
             installation: subject.installation,
