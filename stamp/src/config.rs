@@ -166,14 +166,13 @@ fn roster_source(
     match (file, provisioning) {
         (Some(path), None) => Some(RosterSource::File(folder.join(path))),
         (None, Some(mut table)) => {
-            let endpoint = table.required::<String>("endpoint").map(|endpoint| {
-                if let Err(cause) = crate::provisioning::check_endpoint(&endpoint) {
+            let endpoint = table.required::<String>("endpoint").inspect(|endpoint| {
+                if let Err(cause) = crate::provisioning::check_endpoint(endpoint) {
                     let cause = format!(
                         "provisioning.endpoint: {cause}: write e.g. \"https://provision.example:8443\""
                     );
                     document.wrong(table.at(), cause);
                 }
-                endpoint
             });
             let trust = table.required::<PathBuf>("trust");
             table.finish();

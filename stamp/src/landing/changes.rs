@@ -85,7 +85,7 @@ impl Changes {
     pub(super) fn answer_others(&mut self, path: &Path, written: &Result<(), String>) {
         let failed = |cause: &String| LandingError::storage(path, cause);
         for reply in self.handovers.drain(..) {
-            let _ = reply.send(written.as_ref().map(|()| ()).map_err(failed));
+            let _ = reply.send(written.clone().map_err(|cause| failed(&cause)));
         }
         for (reply, standing) in self.standings.drain(..) {
             let _ = reply.send(written.as_ref().map(|()| standing).map_err(failed));
