@@ -175,10 +175,11 @@ impl Fair {
         seat.usage.cpu += used;
         let used = used.max(LEAST);
         seat.virtual_time += used.as_nanos() * SCALE / u128::from(seat.share.weight.max(1));
-        seat.bucket.fill(&seat.share, self.workers, now);
+        // First charged, then filled: what came in while it ran counts, also where the burst is less than a slice.
         if seat.share.limit.is_some() {
             seat.bucket.level -= used.as_secs_f64();
         }
+        seat.bucket.fill(&seat.share, self.workers, now);
         if again {
             self.queue(id, now);
         } else {
