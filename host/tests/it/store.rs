@@ -317,7 +317,8 @@ fn identifiers_survive_the_compaction_of_their_log() {
     }
     opened.store.settle();
     let totals = opened.store.totals();
-    assert!(totals.recent_base > 0 && totals.recent_log < 300_000, "not compacted: {totals:?}");
+    // When that was, and what has been logged since, depends on how the commits were grouped.
+    assert!(totals.recent_base > 0, "never compacted: {totals:?}");
     let expected: Vec<_> = taken.into_iter().collect();
     assert_eq!(opened.store.kept().unwrap().identifiers, expected);
     drop(opened);
@@ -339,7 +340,8 @@ fn fingerprints_survive_their_compaction() {
     opened.store.settle();
     let (kept, totals) = (opened.store.kept().unwrap(), opened.store.totals());
     drop(opened);
-    assert!(totals.recent_base > 0 && totals.recent_log < 300_000, "not compacted: {totals:?}");
+    // When that was, and what has been logged since, depends on how the commits were grouped.
+    assert!(totals.recent_base > 0, "never compacted: {totals:?}");
     for mut copy in [kept.recent, open_in(folder.path(), StoreConfig::default()).kept.recent] {
         let slot = copy.slot("device-7");
         let of_device = |back: u64| 100_000 - 49 + 7 - back * 50;
