@@ -15,7 +15,7 @@ use crate::roster::{Roster, RosterStatus};
 use crate::show::csv::Csv;
 use crate::show::json::Json;
 use crate::show::select::Wanted;
-use crate::show::{self, Count, Format, ShowError, Window, time};
+use crate::show::{self, Count, Format, ShowError, Window};
 
 /// How often `tail --follow` looks for new batches.
 const FOLLOW_EVERY: Duration = Duration::from_millis(50);
@@ -209,7 +209,7 @@ impl std::str::FromStr for Begin {
 }
 
 fn parse_time(text: &str) -> Result<i64, String> {
-    time::parse(text, now())
+    wire::when::ago(text, now())
 }
 
 fn now() -> i64 {

@@ -1,7 +1,7 @@
 //! Shows what landed: `tail`, `query`, `export`, `status`.
 //!
 //! [`select`] chooses batches and rows, [`rows`] walks over them, [`json`] and [`csv`] write one line per row, [`time`]
-//! reads and writes points in time. Reads the landing database only, so it also works beside a running stamp or
+//! writes points in time. Reads the landing database only, so it also works beside a running stamp or
 //! without one.
 
 pub mod csv;
