@@ -62,8 +62,15 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
+/// All that waits after a number: one read gives only so many batches.
 pub(crate) fn read(store: &Store, priority: Priority, after: u64) -> Vec<Outgoing> {
-    block_on(store.read(priority, Sequence(after), usize::MAX)).unwrap()
+    let (mut all, mut after) = (Vec::new(), Sequence(after));
+    loop {
+        let page = block_on(store.read(priority, after, usize::MAX)).unwrap();
+        let Some(last) = page.last() else { return all };
+        after = last.seq;
+        all.extend(page);
+    }
 }
 
 pub(crate) fn losses(store: &Store) -> Vec<Loss> {
