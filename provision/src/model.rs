@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use wire::ids::{EnrolmentId, Environment, GatewayId, Region, StampId, TenantId};
 use wire::provisioning::Backlog;
 
@@ -87,9 +88,11 @@ impl fmt::Debug for Proof {
 }
 
 /// A tenant that an enrolled gateway serves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Share {
     /// The tenant.
+    #[schema(value_type = String)]
     pub tenant: TenantId,
     /// Devices of it that are expected at each gateway: reserved at its stamp.
     pub devices: u32,
@@ -142,4 +145,81 @@ pub struct Assignment {
     pub devices: u32,
     /// What becomes of the backlog at this epoch's beginning.
     pub backlog: Backlog,
+}
+
+/// What an operator wants done, as an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Task {
+    /// Tenants of gateways go elsewhere: those that all of the given conditions name; at least one is given.
+    Move {
+        /// Of these gateways; empty: of any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[schema(value_type = Vec<String>)]
+        gateways: Vec<GatewayId>,
+        /// These tenants; empty: any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[schema(value_type = Vec<String>)]
+        tenants: Vec<TenantId>,
+        /// Those at this stamp.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>)]
+        from: Option<StampId>,
+        /// To this stamp; without it, where the rules send them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>)]
+        to: Option<StampId>,
+        /// What becomes of what was not sent.
+        #[serde(default)]
+        #[schema(value_type = crate::api::openapi::shapes::Backlog)]
+        backlog: Backlog,
+    },
+    /// Everything of a stamp goes elsewhere, and nobody comes.
+    Drain {
+        /// Which.
+        #[schema(value_type = String)]
+        stamp: StampId,
+        /// To this stamp; without it, where the rules send them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>)]
+        to: Option<StampId>,
+        /// It is gone for good: nobody waits for what it would say. What it had landed is lost with it, or comes twice
+        /// should it be found again.
+        #[serde(default)]
+        lost: bool,
+    },
+    /// Gateways go to another environment, with all their tenants.
+    Promote {
+        /// Which.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[schema(value_type = Vec<String>)]
+        gateways: Vec<GatewayId>,
+        /// And all that came in by this enrolment.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>)]
+        enrolment: Option<EnrolmentId>,
+        /// Where to.
+        #[schema(value_type = String)]
+        environment: Environment,
+        /// What becomes of what was not sent: given up, unless this says otherwise.
+        #[serde(default = "dropped")]
+        #[schema(value_type = crate::api::openapi::shapes::Backlog)]
+        backlog: Backlog,
+    },
+}
+
+fn dropped() -> Backlog {
+    Backlog::Drop
+}
+
+/// How an operation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationState {
+    /// It goes on.
+    Running,
+    /// All is done.
+    Finished,
+    /// An operator has ended it; what had moved has moved.
+    Aborted,
 }

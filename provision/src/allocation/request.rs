@@ -1,13 +1,14 @@
 //! What is asked for: a stamp for one tenant of one gateway.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use wire::ids::{Environment, GatewayId, Region, StampId, TenantId};
 use wire::provisioning::Latency;
 
 use super::stamps::Ring;
 
 /// How one of several stamps that may serve is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
     /// By weighted rendezvous hashing of gateway and tenant: the same answer each time, in proportion to the weights, and

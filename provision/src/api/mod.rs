@@ -9,7 +9,9 @@
 //! ```
 //! Every refusal is logged with the address, the name and the reason.
 
+pub mod admin;
 mod gateway;
+pub mod openapi;
 mod peers;
 mod problem;
 mod server;

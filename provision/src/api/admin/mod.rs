@@ -1,0 +1,3 @@
+//! What operators ask: everything under `/v1/admin`.
+
+pub mod dto;

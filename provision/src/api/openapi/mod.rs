@@ -1,0 +1,3 @@
+//! The OpenAPI document of all routes.
+
+pub mod shapes;
