@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! taken over   steps, decoders, routes, cpu, signatures of a tenant; the key ring
-//! by restart   the gateway itself, sources, uplink, tenants that come or go, a tenant's store and queue,
+//! by restart   the gateway itself, sources, provisioning, uplink, tenants that come or go, a tenant's store and queue,
 //!              a decoder that goes (sources may still refer to it)
 //! ```
 //! Does not look into plugin files: the same path may hold another plugin.
@@ -55,6 +55,9 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
             lanes.insert(id.clone());
         }
     });
+    if old.provisioning != new.provisioning {
+        restart.push("provisioning".to_owned());
+    }
     if old.uplink != new.uplink {
         restart.push("uplink".to_owned());
     }

@@ -6,6 +6,7 @@
 
 mod address;
 pub mod diff;
+pub mod document;
 pub mod load;
 mod locate;
 pub mod model;
@@ -16,6 +17,7 @@ pub mod size;
 pub mod topic;
 
 pub use diff::{Changes, diff, taken_over};
+pub use document::{Document, Place};
 pub use load::{Loaded, Report, check, check_text, load};
 pub use locate::{data_dir, problem_at};
 pub use model::*;

@@ -3,6 +3,7 @@
 
 mod gateway;
 mod plugin;
+mod provisioning;
 mod source;
 mod tenant;
 mod uplink;
@@ -13,12 +14,13 @@ use wire::ids::TenantId;
 
 pub use gateway::{Gateway, LogLevel};
 pub use plugin::{Budget, Import, Limits, OnFault, Plugins, Promote, Quarantine, Shadow, TrustedKey};
+pub use provisioning::{Attest, DEFAULT_PROVISIONING_PORT, Provisioning};
 pub use source::{
     Broker, Format, Gather, Listener, ListenerTls, QualityOfService, Secret, SecretError, Source, SourceKind,
     TimeField, TimeMissing, TimeUnit, Topic, User,
 };
 pub use tenant::{CpuShare, Decoder, Priority, Route, Step, StorePolicy, Tenant, WhenFull};
-pub use uplink::{DEFAULT_PORT, Endpoint, Identity, Stamp, Transport, Uplink};
+pub use uplink::{DEFAULT_PORT, Endpoint, EndpointError, Identity, Stamp, Transport, Uplink};
 
 /// A whole, checked configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +33,9 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// `[tenant.NAME]`: whose data it is.
     pub tenants: BTreeMap<TenantId, Tenant>,
-    /// `[uplink]`: where data goes. Without one everything stays in the stores until their quotas.
+    /// `[uplink]`: where data goes. Without one everything stays in the stores until their quotas. With `[provisioning]` it is
+    /// always there.
     pub uplink: Option<Uplink>,
+    /// `[provisioning]`: who tells where data goes. Without one `[uplink]` says so.
+    pub provisioning: Option<Provisioning>,
 }

@@ -109,8 +109,11 @@ pub enum WhenFull {
 /// A plugin in a lane.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// `use` as written, e.g. `builtin:linear`: its name in logs and status.
+    /// `name`: under which it is known in logs and status, and keeps its state. Default: `use` as written. Give it one where
+    /// `use` changes with each version.
     pub name: String,
+    /// `use` as written, e.g. `builtin:linear`.
+    pub used: String,
     /// The file behind `use`.
     pub plugin: PathBuf,
     /// `with`: its configuration as a JSON object in text; `{}` if absent.
@@ -131,8 +134,10 @@ impl Step {
     /// A step with nothing but defaults; `with` is a JSON object in text.
     #[must_use]
     pub fn new(name: impl Into<String>, plugin: impl Into<PathBuf>, with: impl Into<String>) -> Self {
+        let name = name.into();
         Self {
-            name: name.into(),
+            used: name.clone(),
+            name,
             plugin: plugin.into(),
             with: with.into(),
             limits: Limits::default(),

@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use wire::ids::{StampId, TenantId};
+
+use crate::address::{Address, AddressError};
 
 /// The port of a stamp where an endpoint names none.
 pub const DEFAULT_PORT: u16 = 7443;
@@ -12,9 +15,10 @@ pub const DEFAULT_PORT: u16 = 7443;
 /// The way upstream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Uplink {
-    /// `stamp`, required: which stamps serve which tenants. A tenant is served by at most one.
+    /// `stamp`, required: which stamps serve which tenants. A tenant is served by at most one. With `[provisioning]` there
+    /// are none: they arrive by themselves.
     pub stamps: Vec<Stamp>,
-    /// `identity`, required: who this gateway is.
+    /// `identity`, required: who this gateway is. With `[provisioning]`: the files that it will be given.
     pub identity: Identity,
     /// `retry`: default [`backoff::Policy::upstream`].
     pub retry: backoff::Policy,
@@ -27,6 +31,14 @@ pub struct Uplink {
     /// `daily_budget` in bytes, for metered links: when it is used up, only routes of high priority are sent until the next
     /// day (UTC). At least 64 KiB; default: none.
     pub daily_budget: Option<u64>,
+}
+
+impl Uplink {
+    /// Whether stamps and identity come from `[provisioning]`.
+    #[must_use]
+    pub fn is_provisioned(&self) -> bool {
+        self.stamps.is_empty()
+    }
 }
 
 /// One stamp.
@@ -49,6 +61,33 @@ pub struct Endpoint {
     pub host: String,
     /// UDP or TCP port; default [`DEFAULT_PORT`].
     pub port: u16,
+}
+
+/// Why a text is no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// A scheme that is none of the transports.
+    #[error("{0:?} is no transport of this version")]
+    Transport(String),
+    /// Not an address at all.
+    #[error("{0}")]
+    Address(String),
+}
+
+impl From<AddressError> for EndpointError {
+    fn from(error: AddressError) -> Self {
+        Self::Address(error.to_string())
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let Address { scheme, host, port } = Address::parse(text)?;
+        let known = [Transport::Quic, Transport::Tls].into_iter().find(|known| known.scheme() == scheme);
+        let transport = known.ok_or(EndpointError::Transport(scheme))?;
+        Ok(Self { transport, host, port: port.unwrap_or(DEFAULT_PORT) })
+    }
 }
 
 /// What carries a session.

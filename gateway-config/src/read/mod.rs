@@ -1,11 +1,13 @@
 //! From the document to the model, section by section; each notes what is wrong with it and goes on.
 
 mod broker;
+pub(crate) mod document;
 mod files;
 mod gateway;
 mod keys;
 mod listener;
 mod plugin;
+mod provisioning;
 mod shadow;
 mod source;
 mod tenant;
@@ -14,7 +16,9 @@ mod uplink;
 
 use std::path::Path;
 
-use crate::model::Config;
+pub(crate) use plugin::BY_DIGEST;
+
+use crate::model::{Config, Identity, Provisioning};
 use crate::problem::{Problem, Severity};
 use crate::reader::{Reader, Table};
 
@@ -42,12 +46,26 @@ fn sections(root: &Table<'_>) -> Option<Config> {
     let plugins = plugins.unwrap_or_default();
     let tenants = tenant::read(root, plugins_dir.as_deref(), &plugins);
     let sources = source::read(root, gateway.as_ref().map(|gateway| &gateway.id), &tenants.known);
-    let uplink = root.get("uplink").map(|value| {
-        let table = value.table()?;
-        uplink::read(&table, &tenants.known)
-    });
-    if uplink.is_none() {
-        root.warn("there is no [uplink]: data stays in the stores until their quotas", "");
-    }
-    Some(Config { gateway: gateway?, plugins, sources, tenants: tenants.tenants, uplink: uplink.flatten() })
+    let provisioning = root.get("provisioning");
+    let provisioned = provisioning.is_some();
+    let provisioning =
+        provisioning.and_then(|value| value.table()).and_then(|table| provisioning::read(&table));
+    let given = gateway.as_ref().map(|gateway| Provisioning::identity(&gateway.data_dir));
+    let uplink = match (root.get("uplink"), provisioned) {
+        (Some(value), false) => value.table().and_then(|table| uplink::read(&table, &tenants.known)),
+        (Some(value), true) => {
+            value.table().and_then(|table| uplink::read_tuning(&table, given.unwrap_or_else(nowhere)))
+        }
+        (None, true) => given.map(uplink::untuned),
+        (None, false) => {
+            root.warn("there is no [uplink]: data stays in the stores until their quotas", "");
+            None
+        }
+    };
+    Some(Config { gateway: gateway?, plugins, sources, tenants: tenants.tenants, uplink, provisioning })
+}
+
+/// Something is wrong with `[gateway]`: nothing of the configuration is used, but the rest is checked.
+fn nowhere() -> Identity {
+    Provisioning::identity(Path::new(""))
 }

@@ -10,6 +10,18 @@ use toml::de::DeValue;
 use crate::model::{Import, Limits, OnFault, Quarantine};
 use crate::reader::{Table, Value, suggestion};
 
+/// What stands before the digest in the name of a content.
+pub(crate) const BY_DIGEST: &str = "sha256:";
+
+/// Where plugins come from.
+#[derive(Clone, Copy)]
+pub(super) enum Plugins<'a> {
+    /// Files of this site: built-in ones from this folder, if it is known, others by their paths.
+    Site(Option<&'a Path>),
+    /// A release: built-in ones from this folder, others by their digests, which these are, from that folder.
+    Release { builtin: &'a Path, contents: &'a Path, brings: &'a [String] },
+}
+
 /// How to get built-in plugins.
 pub(super) const GET: &str = "take the folder `plugins` of the release archive, or build them with `cargo xtask guests`, \
                               and name their folder in gateway.plugins_dir";
@@ -32,8 +44,8 @@ pub(super) enum Fallback {
     Decoder,
 }
 
-pub(super) fn read(table: &Table<'_>, plugins_dir: Option<&Path>, fallback: Fallback) -> Option<Plugin> {
-    let plugin = used(table, plugins_dir);
+pub(super) fn read(table: &Table<'_>, plugins: Plugins<'_>, fallback: Fallback) -> Option<Plugin> {
+    let plugin = used(table, plugins);
     let with = match table.get("with") {
         None => Some("{}".to_owned()),
         Some(value) => with(&value),
@@ -56,10 +68,14 @@ pub(super) fn read(table: &Table<'_>, plugins_dir: Option<&Path>, fallback: Fall
 }
 
 /// `use`: as written, and the file.
-pub(super) fn used(table: &Table<'_>, plugins_dir: Option<&Path>) -> Option<(String, PathBuf)> {
-    let value = table.required("use", "use = \"builtin:linear\" or use = \"plugins/mine.wasm\"")?;
+pub(super) fn used(table: &Table<'_>, plugins: Plugins<'_>) -> Option<(String, PathBuf)> {
+    let example = match plugins {
+        Plugins::Site(_) => "use = \"builtin:linear\" or use = \"plugins/mine.wasm\"",
+        Plugins::Release { .. } => "use = \"builtin:linear\" or use = \"sha256:…\"",
+    };
+    let value = table.required("use", example)?;
     let name = value.filled()?;
-    Some((name.to_owned(), file(&value, name, plugins_dir)?))
+    Some((name.to_owned(), file(&value, name, plugins)?))
 }
 
 /// `with` as a JSON object in text.
@@ -109,9 +125,19 @@ fn quarantine(table: &Table<'_>) -> Quarantine {
     Quarantine { faults: faults.unwrap_or(default.faults), within: within.unwrap_or(default.within), probe }
 }
 
-/// `builtin:NAME` is `NAME.wasm` of the plugins folder; anything else is a path.
-fn file(value: &Value<'_>, name: &str, plugins_dir: Option<&Path>) -> Option<PathBuf> {
+/// `builtin:NAME` is `NAME.wasm` of the plugins folder; anything else is a path, or in a release a digest.
+fn file(value: &Value<'_>, name: &str, plugins: Plugins<'_>) -> Option<PathBuf> {
     let Some(builtin) = name.strip_prefix("builtin:") else {
+        if let Plugins::Release { contents, brings, .. } = plugins {
+            return content(value, name, contents, brings);
+        }
+        if name.starts_with(BY_DIGEST) {
+            value.error(
+                "only a release that comes through the stamp names plugins by digest",
+                "write the path of a .wasm file, relative to this file",
+            );
+            return None;
+        }
         let path = value.path_buf()?;
         if !path.is_file() {
             value.error(
@@ -126,7 +152,10 @@ fn file(value: &Value<'_>, name: &str, plugins_dir: Option<&Path>) -> Option<Pat
         value.error(format!("{builtin:?} is no name of a built-in plugin"), "write e.g. \"builtin:linear\"");
         return None;
     }
-    let folder = plugins_dir?;
+    let folder = match plugins {
+        Plugins::Site(folder) => folder?,
+        Plugins::Release { builtin, .. } => builtin,
+    };
     let path = folder.join(format!("{builtin}.wasm"));
     if path.is_file() {
         return Some(path);
@@ -136,6 +165,27 @@ fn file(value: &Value<'_>, name: &str, plugins_dir: Option<&Path>) -> Option<Pat
     let remedy = if names.is_empty() { GET.to_owned() } else { suggestion(builtin, &names) };
     value.error(format!("there is no built-in plugin {builtin:?} in {}", folder.display()), remedy);
     None
+}
+
+/// `sha256:HEX` is `HEX.wasm` of the folder of contents. It need not be there yet, but the release must bring it.
+fn content(value: &Value<'_>, name: &str, folder: &Path, brings: &[String]) -> Option<PathBuf> {
+    let Some(digest) = name.strip_prefix(BY_DIGEST) else {
+        value.error(
+            format!("{name:?} is no plugin of a release: it knows no files of the gateway"),
+            "write \"sha256:…\" with the digest of a content, or \"builtin:NAME\"",
+        );
+        return None;
+    };
+    let digits = digest.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit));
+    if digest.len() != 64 || !digits {
+        value.error(format!("{digest:?} is no SHA-256"), "write 64 digits of 0-9 and a-f");
+        return None;
+    }
+    if !brings.iter().any(|brought| brought == digest) {
+        value.error("the release does not bring this content", "add the file to the release");
+        return None;
+    }
+    Some(folder.join(format!("{digest}.wasm")))
 }
 
 fn builtins(folder: &Path) -> Vec<String> {

@@ -1,9 +1,8 @@
 //! `shadow` of a step.
 
-use std::path::Path;
 use std::time::Duration;
 
-use super::plugin;
+use super::plugin::{self, Plugins};
 use crate::model::{Budget, Promote, Shadow};
 use crate::reader::{Table, Value};
 
@@ -11,8 +10,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const MONTH: Duration = Duration::from_secs(30 * 86_400);
 
 /// `with` is the step's, for a shadow without its own.
-pub(super) fn read(table: &Table<'_>, plugins_dir: Option<&Path>, with: Option<&str>) -> Option<Shadow> {
-    let used = plugin::used(table, plugins_dir);
+pub(super) fn read(table: &Table<'_>, plugins: Plugins<'_>, with: Option<&str>) -> Option<Shadow> {
+    let used = plugin::used(table, plugins);
     let with = match table.get("with") {
         None => with.map(str::to_owned),
         Some(value) => plugin::with(&value),

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use wire::ids::{RouteName, TenantId};
 
-use super::plugin::{self, Fallback};
+use super::plugin::{self, Fallback, Plugins};
 use super::shadow;
-use crate::model::{CpuShare, Decoder, Plugins, Priority, Route, Step, StorePolicy, Tenant, WhenFull};
+use crate::model::{self, CpuShare, Decoder, Priority, Route, Step, StorePolicy, Tenant, WhenFull};
 use crate::reader::{Table, Value, suggestion};
 
 /// Most tenants of a gateway: each has a store file of its own.
 const MAX_TENANTS: usize = 1_000;
+/// Most characters of a step's name.
+const MAX_NAME: usize = 128;
 /// Most steps of a lane.
 const MAX_STEPS: usize = 64;
 const MIB: u64 = 1 << 20;
@@ -69,7 +71,7 @@ impl Known {
     }
 }
 
-pub(super) fn read(root: &Table<'_>, plugins_dir: Option<&Path>, trust: &Plugins) -> Tenants {
+pub(super) fn read(root: &Table<'_>, plugins_dir: Option<&Path>, trust: &model::Plugins) -> Tenants {
     let mut all = Tenants { tenants: BTreeMap::new(), known: Known(BTreeMap::new()) };
     let Some(table) =
         root.required("tenant", "[tenant.acme], which may be empty").and_then(|value| value.table())
@@ -90,7 +92,7 @@ pub(super) fn read(root: &Table<'_>, plugins_dir: Option<&Path>, trust: &Plugins
         all.known.0.insert(name.clone(), decoders);
         let id = TenantId::new(&name).map_err(|error| value.error(error.to_string(), "rename the table"));
         let Some(table) = value.table() else { continue };
-        if let (Ok(id), Some(tenant)) = (id.clone(), tenant(&table, id.ok(), plugins_dir, trust)) {
+        if let (Ok(id), Some(tenant)) = (id.clone(), tenant(&table, id.ok(), Plugins::Site(plugins_dir), trust)) {
             all.tenants.insert(id, tenant);
         }
     }
@@ -100,8 +102,8 @@ pub(super) fn read(root: &Table<'_>, plugins_dir: Option<&Path>, trust: &Plugins
 fn tenant(
     table: &Table<'_>,
     id: Option<TenantId>,
-    plugins_dir: Option<&Path>,
-    trust: &Plugins,
+    plugins: Plugins<'_>,
+    trust: &model::Plugins,
 ) -> Option<Tenant> {
     let store = table.get("store").and_then(|value| value.table()).map(|table| store(&table));
     let queue = table.get("queue").and_then(|value| value.integer(1..=1_024));
@@ -113,23 +115,7 @@ fn tenant(
         }
         Some(required)
     });
-    let decoders = table.get("decoder").and_then(|value| value.table()).map(|table| {
-        let entries = table.entries().into_iter();
-        entries
-            .filter_map(|(name, value)| Some((name.clone(), decoder(&value.table()?, name, plugins_dir)?)))
-            .collect()
-    });
-    let steps = table.get("step").and_then(|value| {
-        let tables = value.tables()?;
-        if tables.len() > MAX_STEPS {
-            value.error(format!("a lane has at most {MAX_STEPS} steps"), "join some into one plugin");
-        }
-        Some(tables.iter().filter_map(|table| step(table, plugins_dir)).collect())
-    });
-    let routes = table.get("route").and_then(|value| value.table()).map(|table| {
-        let entries = table.entries().into_iter();
-        entries.filter_map(|(name, value)| route(&name, &value)).collect()
-    });
+    let (decoders, steps, routes) = (decoders(table, plugins), steps(table, plugins), routes(table));
     table.finish();
     let default = Tenant::new(id?);
     Some(Tenant {
@@ -142,6 +128,31 @@ fn tenant(
         routes: routes.unwrap_or_default(),
         ..default
     })
+}
+
+/// `decoder`, if it is there.
+pub(super) fn decoders(table: &Table<'_>, plugins: Plugins<'_>) -> Option<BTreeMap<String, Decoder>> {
+    let entries = table.get("decoder")?.table()?.entries().into_iter();
+    let decoder = |(name, value): (String, Value<'_>)| {
+        Some((name.clone(), decoder(&value.table()?, name, plugins)?))
+    };
+    Some(entries.filter_map(decoder).collect())
+}
+
+/// `step`, if it is there.
+pub(super) fn steps(table: &Table<'_>, plugins: Plugins<'_>) -> Option<Vec<Step>> {
+    let value = table.get("step")?;
+    let tables = value.tables()?;
+    if tables.len() > MAX_STEPS {
+        value.error(format!("a lane has at most {MAX_STEPS} steps"), "join some into one plugin");
+    }
+    Some(tables.iter().filter_map(|table| step(table, plugins)).collect())
+}
+
+/// `route`, if it is there.
+pub(super) fn routes(table: &Table<'_>) -> Option<BTreeMap<RouteName, Route>> {
+    let entries = table.get("route")?.table()?.entries().into_iter();
+    Some(entries.filter_map(|(name, value)| route(&name, &value)).collect())
 }
 
 fn store(table: &Table<'_>) -> StorePolicy {
@@ -164,17 +175,19 @@ fn cpu(table: &Table<'_>) -> CpuShare {
     CpuShare { weight: weight.unwrap_or(default.weight), burst: burst.unwrap_or(default.burst), limit }
 }
 
-fn step(table: &Table<'_>, plugins_dir: Option<&Path>) -> Option<Step> {
-    let plugin = plugin::read(table, plugins_dir, Fallback::Step);
+fn step(table: &Table<'_>, plugins: Plugins<'_>) -> Option<Step> {
+    let name = table.get("name").map(|value| name(&value));
+    let plugin = plugin::read(table, plugins, Fallback::Step);
     let with = plugin.as_ref().map(|plugin| plugin.with.as_str());
     let shadow = table
         .get("shadow")
         .and_then(|value| value.table())
-        .and_then(|table| shadow::read(&table, plugins_dir, with));
+        .and_then(|table| shadow::read(&table, plugins, with));
     table.finish();
     let plugin = plugin?;
     Some(Step {
-        name: plugin.name,
+        name: name.unwrap_or_else(|| Some(plugin.name.clone()))?,
+        used: plugin.name,
         plugin: plugin.file,
         with: plugin.with,
         limits: plugin.limits,
@@ -185,8 +198,18 @@ fn step(table: &Table<'_>, plugins_dir: Option<&Path>) -> Option<Step> {
     })
 }
 
-fn decoder(table: &Table<'_>, name: String, plugins_dir: Option<&Path>) -> Option<Decoder> {
-    let plugin = plugin::read(table, plugins_dir, Fallback::Decoder);
+/// What a step is known by.
+fn name(value: &Value<'_>) -> Option<String> {
+    let name = value.filled()?;
+    if name.chars().count() > MAX_NAME || name.contains(char::is_control) {
+        value.error("this is no name", format!("write up to {MAX_NAME} characters on one line"));
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn decoder(table: &Table<'_>, name: String, plugins: Plugins<'_>) -> Option<Decoder> {
+    let plugin = plugin::read(table, plugins, Fallback::Decoder);
     table.finish();
     let plugin = plugin?;
     Some(Decoder {

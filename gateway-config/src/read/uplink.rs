@@ -11,15 +11,21 @@ use wire::ids::TenantId;
 
 use super::files;
 use super::tenant::Known;
-use crate::address::Address;
-use crate::model::{DEFAULT_PORT, Endpoint, Identity, Stamp, Transport, Uplink};
+use crate::model::{Endpoint, EndpointError, Identity, Stamp, Uplink};
 use crate::problem::Severity;
 use crate::reader::{Table, Value};
 
 /// Most endpoints of a stamp.
 const MAX_ENDPOINTS: usize = 16;
 const KIB: u64 = 1 << 10;
+/// Defaults.
+const WINDOW: u64 = 16 * 1024 * KIB;
+const LOOK_FOR_QUIC: Duration = Duration::from_secs(600);
 
+/// What says who the gateway is and where its data goes.
+type Where = (Option<Vec<Stamp>>, Option<Identity>);
+
+/// `[uplink]` where it says itself where data goes.
 pub(super) fn read(table: &Table<'_>, known: &Known) -> Option<Uplink> {
     const EXAMPLE: &str =
         "stamp = [{ id = \"eu-1\", endpoints = [\"quic://stamp.example:7443\"], tenants = [\"acme\"] }]";
@@ -40,6 +46,35 @@ pub(super) fn read(table: &Table<'_>, known: &Known) -> Option<Uplink> {
         )
         .and_then(|value| value.table())
         .and_then(|table| identity(&table));
+    tuned(table, (stamps.and_then(|(_, stamps)| stamps), identity))
+}
+
+/// `[uplink]` beside `[provisioning]`: how data goes, and nothing of where to.
+pub(super) fn read_tuning(table: &Table<'_>, given: Identity) -> Option<Uplink> {
+    for key in ["stamp", "identity"] {
+        if let Some(value) = table.get(key) {
+            value.error(
+                format!("with [provisioning], {key} arrives by itself"),
+                "remove it here; or remove [provisioning] to say it yourself",
+            );
+        }
+    }
+    tuned(table, (Some(Vec::new()), Some(given)))
+}
+
+/// Beside `[provisioning]` nothing of `[uplink]` need be written.
+pub(super) fn untuned(given: Identity) -> Uplink {
+    Uplink {
+        stamps: Vec::new(),
+        identity: given,
+        retry: Policy::upstream(),
+        window: WINDOW,
+        look_for_quic: LOOK_FOR_QUIC,
+        daily_budget: None,
+    }
+}
+
+fn tuned(table: &Table<'_>, (stamps, identity): Where) -> Option<Uplink> {
     let upstream = Policy::upstream();
     let retry = table.get("retry").and_then(|value| retry(&value, &upstream));
     let window = table.get("window").and_then(|value| value.size(64 * KIB..=1024 * 1024 * KIB));
@@ -50,11 +85,11 @@ pub(super) fn read(table: &Table<'_>, known: &Known) -> Option<Uplink> {
         table.get("daily_budget").and_then(|value| value.size(64 * KIB..=1024 * 1024 * 1024 * KIB));
     table.finish();
     Some(Uplink {
-        stamps: stamps?.1?,
+        stamps: stamps?,
         identity: identity?,
         retry: retry.unwrap_or(upstream),
-        window: window.unwrap_or(16 * 1024 * KIB),
-        look_for_quic: look_for_quic.unwrap_or(Duration::from_secs(600)),
+        window: window.unwrap_or(WINDOW),
+        look_for_quic: look_for_quic.unwrap_or(LOOK_FOR_QUIC),
         daily_budget,
     })
 }
@@ -130,17 +165,10 @@ fn stamp(table: &Table<'_>, known: &Known, served: &mut BTreeMap<TenantId, Strin
 fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
     const EXAMPLE: &str =
         "write e.g. \"quic://stamp.example:7443\", or \"tls://stamp.example:7443\" for TCP only";
-    match Address::parse(value.text()?) {
-        Ok(address) => {
-            let transports = [Transport::Quic, Transport::Tls];
-            let Some(transport) = transports.into_iter().find(|known| known.scheme() == address.scheme)
-            else {
-                value.error(format!("{:?} is no transport of this version", address.scheme), EXAMPLE);
-                return None;
-            };
-            Some(Endpoint { transport, host: address.host, port: address.port.unwrap_or(DEFAULT_PORT) })
-        }
+    match value.text()?.parse() {
+        Ok(endpoint) => Some(endpoint),
         Err(error) => {
+            let error: EndpointError = error;
             value.error(error.to_string(), EXAMPLE);
             None
         }

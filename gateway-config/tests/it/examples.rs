@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use gateway_config::{
-    Budget, Config, CpuShare, Format, Import, OnFault, Priority, Promote, QualityOfService, Quarantine,
-    SourceKind, TimeUnit, WhenFull, diff, load, taken_over,
+    Attest, Budget, Config, CpuShare, Format, Import, OnFault, Priority, Promote, QualityOfService,
+    Quarantine, SourceKind, TimeUnit, WhenFull, diff, load, taken_over,
 };
 use wire::ids::TenantId;
 
@@ -24,7 +24,7 @@ fn every_example_is_tested_here() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut names: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    assert_eq!(names, ["broker.toml", "plugins.toml", "small.toml", "tls.toml"]);
+    assert_eq!(names, ["broker.toml", "plugins.toml", "provisioned.toml", "small.toml", "tls.toml"]);
 }
 
 #[test]
@@ -49,6 +49,30 @@ fn the_small_example_has_the_defaults() {
     assert_eq!((alarms.priority, alarms.keep), (Priority::High, Some(Duration::from_secs(30 * 86_400))));
     assert_eq!(acme.route(&"telemetry".parse().unwrap()).priority, Priority::Normal);
     assert_eq!(config.uplink.unwrap().retry, backoff::Policy::upstream());
+}
+
+#[test]
+fn the_provisioned_example_names_one_endpoint_and_a_proof_and_the_rest_is_to_arrive() {
+    let (site, config) = example("provisioned.toml");
+    let provisioning = config.provisioning.unwrap();
+    assert_eq!(provisioning.endpoint, "https://provision.example:8443");
+    assert!(provisioning.measure);
+    let proof = Attest::Certificate { certificate: site.path("gateway.crt"), key: site.path("gateway.key") };
+    assert_eq!(provisioning.attest, proof);
+    let uplink = config.uplink.unwrap();
+    assert!(uplink.is_provisioned() && uplink.stamps.is_empty());
+    let given = "/var/lib/sluice/provisioned";
+    assert_eq!(uplink.identity.certificate, std::path::Path::new(given).join("identity.pem"));
+    assert_eq!(uplink.identity.key, uplink.identity.certificate);
+    assert_eq!(uplink.identity.trust, std::path::Path::new(given).join("trust.pem"));
+    // What is not written is as without provisioning.
+    let (_, small) = example("small.toml");
+    let default = small.uplink.unwrap();
+    assert_eq!(
+        (uplink.retry, uplink.window, uplink.look_for_quic),
+        (default.retry, default.window, default.look_for_quic)
+    );
+    assert!(small.provisioning.is_none() && !default.stamps.is_empty());
 }
 
 #[test]

@@ -5,4 +5,5 @@
 mod examples;
 mod mistakes;
 mod mistakes_plugins;
+mod mistakes_provisioning;
 mod site;

@@ -25,6 +25,8 @@ impl Site {
         for name in ["gateway", "listener"] {
             site.put(&format!("{name}.key"), "-----BEGIN PRIVATE KEY-----\n");
         }
+        site.put("enrolment.key", "c2l4dGVlbiBieXRlcyBvZiBrZXk=\n");
+        site.put("empty.key", "\n");
         site.put("press-7.password", "open sesame\n");
         site.put("broker.password", "open sesame\n");
         site
