@@ -205,9 +205,95 @@ impl fmt::Display for InstallationId {
     }
 }
 
+/// A tenant's release: a document and contents that its gateways are to run, numbered by provisioning: 1, 2, 3 … over all
+/// tenants. 0 is none: the gateway runs what its own file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
+pub struct Release(pub u64);
+
+impl Release {
+    /// No release: the gateway's own configuration.
+    pub const NONE: Self = Self(0);
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// SHA-256 of a content, e.g. of a plugin's file. 64 hexadecimal digits as text, 32 bytes on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl std::str::FromStr for Digest {
+    type Err = DigestError;
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        let digit = |byte: &u8| (*byte as char).to_digit(16).map(|digit| digit as u8);
+        let mut bytes = [0; 32];
+        if text.len() != 64 || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err(DigestError);
+        }
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let [high, low] = pair else { return Err(DigestError) };
+            *byte = digit(high).zip(digit(low)).map(|(high, low)| high << 4 | low).ok_or(DigestError)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// A text is not a SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a SHA-256 is written as 64 digits of 0-9 and a-f")]
+pub struct DigestError;
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        } else {
+            <[u8; 32]>::deserialize(deserializer).map(Self)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_digest_is_hexadecimal_for_people_and_bytes_on_the_wire() {
+        let digest = Digest(std::array::from_fn(|place| place as u8 * 7));
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert_eq!(serde_json::to_string(&digest).unwrap(), format!("\"{digest}\""));
+        assert_eq!(serde_json::from_str::<Digest>(&format!("\"{digest}\"")).unwrap(), digest);
+        assert_eq!(postcard::to_allocvec(&digest).unwrap(), digest.0);
+        assert_eq!(postcard::from_bytes::<Digest>(&digest.0).unwrap(), digest);
+        for bad in ["", "00", &"g".repeat(64), &"AB".repeat(32), &"é".repeat(32), &"0".repeat(65)] {
+            assert_eq!(bad.parse::<Digest>(), Err(DigestError), "{bad}");
+        }
+    }
 
     #[test]
     fn names_are_checked_where_they_enter() {

@@ -379,7 +379,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                 Event::Closed(Closed::Protocol(error)) => {
                     warn!(gateway = %open.hello.gateway, %error, "the gateway broke the protocol");
                 }
-                Event::Hello(_) => {}
+                Event::Hello(_) | Event::Condition(_) => {}
+                // Nothing is desired yet, so no fetch is handed on.
+                Event::Fetch(_) => self.session.content_missing(),
             }
         }
         Ok(())

@@ -5,10 +5,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Batch, Hello, MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES, MAX_TENANTS, MessageError, TenantIndex, TenantStream,
-    ToGateway, ToStamp, VERSION,
+    Batch, Content, ContentRef, Desired, Hello, MAX_CHUNK_BYTES, MAX_CONTENT_BYTES, MAX_CONTENTS,
+    MAX_CONTROL_BYTES, MAX_DOCUMENT_BYTES, MAX_MESSAGE_BYTES, MAX_TENANTS, MessageError, TenantIndex,
+    TenantStream, ToGateway, ToStamp, VERSION,
 };
-use crate::ids::{GatewayId, InstallationId, RouteName, Sequence};
+use crate::ids::{Digest, GatewayId, InstallationId, Release, RouteName, Sequence};
 
 /// One direction's messages.
 pub trait Message: Sized {
@@ -32,12 +33,19 @@ pub(super) const HELLO: u8 = 0x01;
 pub(super) const BATCH: u8 = 0x02;
 const LOSS: u8 = 0x03;
 pub(super) const BYE: u8 = 0x04;
+const FETCH: u8 = 0x05;
+const CONDITION: u8 = 0x06;
 const WELCOME: u8 = 0x81;
 const REFUSED: u8 = 0x82;
 pub(super) const ACKED: u8 = 0x83;
 const BATCH_REFUSED: u8 = 0x84;
 const PACE: u8 = 0x85;
 const CLOSE: u8 = 0x86;
+pub(super) const DESIRED: u8 = 0x87;
+pub(super) const CONTENT: u8 = 0x88;
+
+/// Room for the header of a message with a bounded payload; a desired state names at most [`MAX_CONTENTS`] contents.
+const HEADER_BYTES: usize = 4_096;
 
 /// What follows the versions in a hello.
 #[derive(Serialize, Deserialize)]
@@ -58,6 +66,23 @@ struct BatchHeader {
     rows: u32,
 }
 
+/// A desired state without its document.
+#[derive(Serialize, Deserialize)]
+struct DesiredHeader {
+    tenant: TenantIndex,
+    release: Release,
+    rollback: bool,
+    contents: Vec<ContentRef>,
+}
+
+/// A piece of content without its bytes.
+#[derive(Serialize, Deserialize)]
+struct ContentHeader {
+    digest: Digest,
+    offset: u64,
+    total: u64,
+}
+
 impl Message for ToStamp {
     fn encode(&self, out: &mut BytesMut) -> Result<Option<Bytes>, MessageError> {
         match self {
@@ -68,7 +93,7 @@ impl Message for ToStamp {
                     software: hello.software.clone(),
                     tenants: hello.tenants.clone(),
                 };
-                encode_message(HELLO, &(&hello.versions, rest), None, out)
+                encode_message::<Self, _>(HELLO, &(&hello.versions, rest), None, out)
             }
             Self::Batch(batch) => {
                 let header = BatchHeader {
@@ -78,10 +103,12 @@ impl Message for ToStamp {
                     created: batch.created,
                     rows: batch.rows,
                 };
-                encode_message(BATCH, &header, Some(&batch.payload), out)
+                encode_message::<Self, _>(BATCH, &header, Some(&batch.payload), out)
             }
-            Self::Loss(loss) => encode_message(LOSS, loss, None, out),
-            Self::Bye(bye) => encode_message(BYE, bye, None, out),
+            Self::Loss(loss) => encode_message::<Self, _>(LOSS, loss, None, out),
+            Self::Bye(bye) => encode_message::<Self, _>(BYE, bye, None, out),
+            Self::Fetch(fetch) => encode_message::<Self, _>(FETCH, fetch, None, out),
+            Self::Condition(condition) => encode_message::<Self, _>(CONDITION, condition, None, out),
         }
     }
 
@@ -95,6 +122,8 @@ impl Message for ToStamp {
             }
             LOSS => decode_whole("loss", &body).map(Self::Loss),
             BYE => decode_whole("bye", &body).map(Self::Bye),
+            FETCH => decode_whole("fetch", &body).map(Self::Fetch),
+            CONDITION => decode_whole("condition", &body).map(Self::Condition),
             other => Err(MessageError::UnknownKind(other)),
         }
     }
@@ -103,6 +132,7 @@ impl Message for ToStamp {
         match kind {
             BATCH => Some(MAX_MESSAGE_BYTES),
             HELLO | LOSS | BYE => Some(MAX_CONTROL_BYTES),
+            FETCH | CONDITION => Some(HEADER_BYTES),
             _ => None,
         }
     }
@@ -111,12 +141,26 @@ impl Message for ToStamp {
 impl Message for ToGateway {
     fn encode(&self, out: &mut BytesMut) -> Result<Option<Bytes>, MessageError> {
         match self {
-            Self::Welcome(welcome) => encode_message(WELCOME, welcome, None, out),
-            Self::Refused(refused) => encode_message(REFUSED, refused, None, out),
-            Self::Acked(acked) => encode_message(ACKED, acked, None, out),
-            Self::BatchRefused(refused) => encode_message(BATCH_REFUSED, refused, None, out),
-            Self::Pace(pace) => encode_message(PACE, pace, None, out),
-            Self::Close(close) => encode_message(CLOSE, close, None, out),
+            Self::Welcome(welcome) => encode_message::<Self, _>(WELCOME, welcome, None, out),
+            Self::Refused(refused) => encode_message::<Self, _>(REFUSED, refused, None, out),
+            Self::Acked(acked) => encode_message::<Self, _>(ACKED, acked, None, out),
+            Self::BatchRefused(refused) => encode_message::<Self, _>(BATCH_REFUSED, refused, None, out),
+            Self::Pace(pace) => encode_message::<Self, _>(PACE, pace, None, out),
+            Self::Close(close) => encode_message::<Self, _>(CLOSE, close, None, out),
+            Self::Desired(desired) => {
+                let header = DesiredHeader {
+                    tenant: desired.tenant,
+                    release: desired.release,
+                    rollback: desired.rollback,
+                    contents: desired.contents.clone(),
+                };
+                encode_message::<Self, _>(DESIRED, &header, Some(&desired.document), out)
+            }
+            Self::Content(content) => {
+                let Content { digest, offset, total, .. } = *content;
+                let header = ContentHeader { digest, offset, total };
+                encode_message::<Self, _>(CONTENT, &header, Some(&content.bytes), out)
+            }
         }
     }
 
@@ -128,16 +172,26 @@ impl Message for ToGateway {
             BATCH_REFUSED => decode_whole("batch refusal", &body).map(Self::BatchRefused),
             PACE => decode_whole("pace", &body).map(Self::Pace),
             CLOSE => decode_whole("close", &body).map(Self::Close),
+            DESIRED => decode_desired(&body).map(Self::Desired),
+            CONTENT => {
+                let (ContentHeader { digest, offset, total }, bytes) = decode_header("content", &body)?;
+                Ok(Self::Content(Content { digest, offset, total, bytes }))
+            }
             other => Err(MessageError::UnknownKind(other)),
         }
     }
 
     fn limit(kind: u8) -> Option<usize> {
-        matches!(kind, WELCOME..=CLOSE).then_some(MAX_CONTROL_BYTES)
+        match kind {
+            WELCOME..=CLOSE => Some(MAX_CONTROL_BYTES),
+            DESIRED => Some(MAX_DOCUMENT_BYTES + HEADER_BYTES),
+            CONTENT => Some(MAX_CHUNK_BYTES + HEADER_BYTES),
+            _ => None,
+        }
     }
 }
 
-fn encode_message<H: Serialize>(
+fn encode_message<M: Message, H: Serialize>(
     kind: u8,
     header: &H,
     payload: Option<&Bytes>,
@@ -149,7 +203,7 @@ fn encode_message<H: Serialize>(
         .map_err(|error| MessageError::Malformed { kind: "message", cause: error.to_string() })?;
     *out = appended;
     let length = out.len() - start - 4 + payload.map_or(0, Bytes::len);
-    let limit = if payload.is_some() { MAX_MESSAGE_BYTES } else { MAX_CONTROL_BYTES };
+    let limit = M::limit(kind).unwrap_or_default();
     if length > limit {
         out.truncate(start);
         return Err(MessageError::TooLarge { length, limit });
@@ -184,4 +238,19 @@ fn decode_hello(body: &Bytes) -> Result<Hello, MessageError> {
         return Err(MessageError::Malformed { kind: "hello", cause });
     }
     Ok(Hello { versions, gateway, installation, software, tenants })
+}
+
+fn decode_desired(body: &Bytes) -> Result<Desired, MessageError> {
+    let (DesiredHeader { tenant, release, rollback, contents }, document) = decode_header("desired", body)?;
+    let malformed = |cause: String| Err(MessageError::Malformed { kind: "desired", cause });
+    if contents.len() > MAX_CONTENTS {
+        return malformed(format!("{} contents, at most {MAX_CONTENTS} are allowed", contents.len()));
+    }
+    if let Some(content) = contents.iter().find(|content| !(1..=MAX_CONTENT_BYTES).contains(&content.size)) {
+        return malformed(format!(
+            "a content of {} bytes, from 1 to {MAX_CONTENT_BYTES} are allowed",
+            content.size
+        ));
+    }
+    Ok(Desired { tenant, release, rollback, contents, document })
 }

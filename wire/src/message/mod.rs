@@ -6,22 +6,29 @@
 //!   message    length u32 LE  kind u8  header (postcard)  payload    again and again
 //!              └ of all that follows, at most MAX_MESSAGE_BYTES
 //! ```
-//! Only a batch has a payload: the bytes of [`crate::codec`], never copied after they were received. `Hello` begins
+//! A batch has a payload, the bytes of [`crate::codec`], and so have a desired state (its document) and a piece of
+//! content; they are never copied after they were received. `Hello` begins
 //! with the session versions offered and may be followed by fields of later versions, so that every stamp can answer
 //! every gateway. All other messages are exactly as their version says.
 //!
 //! Session versions:
-//! - 1: hello, batch, loss, bye / welcome, refused, acked, batch refused, pace, close.
+//! - 1: hello, batch, loss, bye, fetch, condition / welcome, refused, acked, batch refused, pace, close, desired,
+//!   content.
 //!
 //! Does not hold any state of a session ([`crate::session`]) and opens no payload.
 
 mod decoder;
+mod desired;
 mod encoding;
 mod reasons;
 
 pub use decoder::Decoder;
+pub use desired::{
+    Condition, Content, ContentRef, Desired, Fetch, MAX_CHUNK_BYTES, MAX_CONTENT_BYTES, MAX_CONTENTS,
+    MAX_DOCUMENT_BYTES,
+};
 pub use encoding::Message;
-pub use reasons::{BatchRefusal, CloseReason, RefusalReason};
+pub use reasons::{BatchRefusal, CloseReason, ConditionState, RefusalReason};
 
 use std::time::Duration;
 
@@ -67,6 +74,10 @@ pub enum ToStamp {
     Loss(Loss),
     /// I close in good order.
     Bye(Bye),
+    /// A piece of a content, please.
+    Fetch(Fetch),
+    /// What I run for a tenant, and how it does.
+    Condition(Condition),
 }
 
 /// What a stamp says.
@@ -84,6 +95,10 @@ pub enum ToGateway {
     Pace(Pace),
     /// The session is over.
     Close(Close),
+    /// This is what you should run for a tenant.
+    Desired(Desired),
+    /// The piece asked for.
+    Content(Content),
 }
 
 /// The gateway's introduction.

@@ -92,6 +92,20 @@ reason! {
     }
 }
 
+reason! {
+    /// How far a gateway is with a release.
+    ConditionState {
+        /// Its contents are being fetched, checked and compiled; what ran before goes on.
+        Fetching = 1, "fetching";
+        /// It runs.
+        Applied = 2, "applied";
+        /// It will not run here, for the reason said; what ran before goes on.
+        Refused = 3, "refused";
+        /// It ran, and what was before it runs again: by the gateway's own rules, e.g. quarantine, or a person's word.
+        RolledBack = 4, "rolled_back";
+    }
+}
+
 impl RefusalReason {
     /// Whether coming back without a change on either side is of no use: such a refusal is not retried as if transient.
     #[must_use]

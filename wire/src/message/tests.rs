@@ -2,8 +2,9 @@ use proptest::prelude::*;
 
 use bytes::BytesMut;
 
-use super::encoding::{ACKED, BATCH, BYE, HELLO};
+use super::encoding::{ACKED, BATCH, BYE, CONTENT, DESIRED, HELLO};
 use super::*;
+use crate::ids::{Digest, Release};
 
 fn to_stamp() -> Vec<ToStamp> {
     vec![
@@ -35,6 +36,18 @@ fn to_stamp() -> Vec<ToStamp> {
             reason: "quota".into(),
         }),
         ToStamp::Bye(Bye { text: "done".into() }),
+        ToStamp::Fetch(Fetch { digest: Digest([0xab; 32]), offset: 262_144 }),
+        ToStamp::Condition(Condition {
+            tenant: TenantIndex(0),
+            release: Release(7),
+            state: ConditionState::Refused,
+            reason: "signature".into(),
+            rows: 1_000,
+            faults: 2,
+            rejected: 3,
+            cpu_ns: 4_000_000,
+            memory: 1 << 20,
+        }),
     ]
 }
 
@@ -66,6 +79,19 @@ fn to_gateway() -> Vec<ToGateway> {
             reason: CloseReason::ShuttingDown,
             text: "bye".into(),
             return_after: Some(Duration::from_secs(5)),
+        }),
+        ToGateway::Desired(Desired {
+            tenant: TenantIndex(1),
+            release: Release(7),
+            rollback: true,
+            contents: vec![ContentRef { digest: Digest([0xab; 32]), size: 300_000 }],
+            document: Bytes::from_static(b"[[step]]"),
+        }),
+        ToGateway::Content(Content {
+            digest: Digest([0xab; 32]),
+            offset: 262_144,
+            total: 300_000,
+            bytes: Bytes::from_static(b"wasm"),
         }),
     ]
 }
@@ -171,6 +197,34 @@ fn a_message_too_large_is_refused_by_its_length_alone() {
 }
 
 #[test]
+fn a_desired_state_is_bounded_in_bytes_contents_and_their_sizes() {
+    let announced = |kind: u8, length: usize| {
+        let mut bytes = PREAMBLE.to_vec();
+        bytes.extend_from_slice(&(length as u32).to_le_bytes());
+        bytes.push(kind);
+        read_all::<ToGateway>(&bytes)
+    };
+    assert!(matches!(announced(DESIRED, MAX_DOCUMENT_BYTES + 4_097), Err(MessageError::TooLarge { .. })));
+    assert!(matches!(announced(CONTENT, MAX_CHUNK_BYTES + 4_097), Err(MessageError::TooLarge { .. })));
+    let read = |sizes: Vec<u64>, document: usize| {
+        let contents = sizes.into_iter().map(|size| ContentRef { digest: Digest([1; 32]), size }).collect();
+        let document = Bytes::from(vec![b'#'; document]);
+        let (tenant, release, rollback) = (TenantIndex(0), Release(1), false);
+        read_all::<ToGateway>(&stream(&[ToGateway::Desired(Desired {
+            tenant,
+            release,
+            rollback,
+            contents,
+            document,
+        })]))
+    };
+    assert!(read(vec![MAX_CONTENT_BYTES; MAX_CONTENTS], MAX_DOCUMENT_BYTES).is_ok(), "the largest fits");
+    for bad in [vec![1; MAX_CONTENTS + 1], vec![0], vec![MAX_CONTENT_BYTES + 1]] {
+        assert!(matches!(read(bad, 0), Err(MessageError::Malformed { kind: "desired", .. })));
+    }
+}
+
+#[test]
 fn a_batch_too_large_is_not_written() {
     let payload = Bytes::from(vec![0; MAX_MESSAGE_BYTES]);
     let ToStamp::Batch(batch) = to_stamp().remove(1) else { panic!("the second is a batch") };
@@ -185,7 +239,7 @@ fn a_stream_that_ends_inside_a_message_is_told() {
     let bytes = stream(&to_stamp());
     let mut decoder = Decoder::default();
     decoder.feed(&bytes[..bytes.len() - 1]);
-    assert_eq!(read::<ToStamp>(&mut decoder).unwrap().len(), 3);
+    assert_eq!(read::<ToStamp>(&mut decoder).unwrap().len(), to_stamp().len() - 1);
     assert!(matches!(decoder.end(), Err(MessageError::Truncated(_))));
 }
 

@@ -1,141 +1,25 @@
 //! The gateway's end of a session.
 //!
 //! Per tenant a window bounds the payload bytes that are sent and not yet acknowledged; one batch may always be on its
-//! way, whatever its size. Which batch is sent next, and what happens after a close, is decided elsewhere.
+//! way, whatever its size. Which batch is sent next, and what happens after a close, is decided elsewhere. What should
+//! run, and what is said of it, is in `desired.rs` beside.
+
+mod desired;
+mod event;
+
+pub use event::{Closed, Config, Event, Outgoing, SendError, Sent};
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
 use super::{ProtocolError, Transmit, tenant_error};
-use crate::ids::{GatewayId, InstallationId, RouteName, Sequence, StampId, TenantId};
+use crate::ids::{Digest, Sequence, TenantId};
 use crate::message::{
-    Acked, Admission, Batch, BatchRefusal, BatchRefused, Bye, Close, Decoder, Hello, Loss, MAX_PAYLOAD_BYTES,
-    MAX_TENANTS, MessageError, Pace, RefusalReason, Refused, TenantIndex, TenantStream, ToGateway, ToStamp,
-    VERSION, Welcome, short,
+    Acked, Admission, Batch, BatchRefused, Bye, Condition, Decoder, Hello, Loss, MAX_PAYLOAD_BYTES,
+    MAX_TENANTS, MessageError, Pace, TenantIndex, TenantStream, ToGateway, ToStamp, VERSION, Welcome, short,
 };
 use crate::ranges::RangeSet;
-
-/// Who says hello.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The gateway.
-    pub gateway: GatewayId,
-    /// Its data folder's life.
-    pub installation: InstallationId,
-    /// Product version, for the stamp's logs.
-    pub software: String,
-    /// The tenants to send for, each once; at most [`MAX_TENANTS`], more are left out.
-    pub tenants: Vec<TenantStream>,
-}
-
-/// A batch to send.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// Its number.
-    pub seq: Sequence,
-    /// Its route.
-    pub route: RouteName,
-    /// When it was committed: nanoseconds since 1970 UTC.
-    pub created: i64,
-    /// Rows in it.
-    pub rows: u32,
-    /// Encoded frames ([`crate::codec`]).
-    pub payload: Bytes,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The stamp accepts the session; one `Admitted` or `TenantRefused` per tenant follows.
-    Welcomed {
-        /// Who.
-        stamp: StampId,
-    },
-    /// This tenant's batches may be sent.
-    Admitted {
-        /// Whose.
-        tenant: TenantIndex,
-        /// What landed already: durable at the stamp.
-        landed: RangeSet,
-        /// Most devices the stamp takes from this gateway.
-        device_quota: Option<u32>,
-    },
-    /// This tenant's batches will not be taken by this stamp.
-    TenantRefused {
-        /// Whose.
-        tenant: TenantIndex,
-        /// Why; see [`RefusalReason::is_permanent`].
-        reason: RefusalReason,
-        /// For a person.
-        text: String,
-    },
-    /// These batches or receipts are durable at the stamp.
-    Landed {
-        /// Whose.
-        tenant: TenantIndex,
-        /// Their numbers.
-        ranges: RangeSet,
-    },
-    /// This batch will not be taken; it is no longer on its way.
-    BatchRefused {
-        /// Whose.
-        tenant: TenantIndex,
-        /// Its number.
-        seq: Sequence,
-        /// Why.
-        reason: BatchRefusal,
-        /// For a person.
-        text: String,
-    },
-    /// Windows have changed: there may be room again.
-    Paced,
-    /// The session is over. Last event.
-    Closed(Closed),
-}
-
-/// How a session ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Closed {
-    /// The stamp declined it.
-    Refused(Refused),
-    /// The stamp ended it.
-    ByStamp(Close),
-    /// The stamp does not keep to the protocol.
-    Protocol(ProtocolError),
-}
-
-/// What became of a batch given to [`Session::send_batch`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// It is on its way.
-    OnItsWay,
-    /// It has landed before and is not sent; an [`Event::Landed`] says so too.
-    LandedBefore,
-}
-
-/// Why something cannot be sent now.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// No welcome has arrived yet.
-    #[error("the stamp has not answered yet")]
-    NotWelcomed,
-    /// The session is over.
-    #[error("the session is over")]
-    Closed,
-    /// The tenant was refused or is not in the hello.
-    #[error("the tenant is not admitted")]
-    NotAdmitted,
-    /// The window is full: wait for `Landed` or `Paced`.
-    #[error("the window is full")]
-    WindowFull,
-    /// It is on its way already.
-    #[error("it is on its way already")]
-    OnItsWay,
-    /// The stamp would not take it: its payload is above [`MAX_PAYLOAD_BYTES`] or its number is not from 1 to 2^63-1.
-    #[error("it cannot be sent: {0}")]
-    Unsendable(String),
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -153,6 +37,8 @@ struct Tenant {
     batches: BTreeMap<Sequence, u32>,
     bytes: u64,
     losses: Vec<(Sequence, Sequence)>,
+    /// To be said with the next `poll_transmit`.
+    condition: Option<Condition>,
 }
 
 /// One session with one stamp, from hello to close.
@@ -163,6 +49,10 @@ pub struct Session {
     decoder: Decoder,
     transmit: Transmit,
     events: VecDeque<Event>,
+    /// The piece of content asked for and not yet answered.
+    fetching: Option<(Digest, u64)>,
+    /// Whether a tenant's condition is to be said.
+    conditions_due: bool,
 }
 
 impl Session {
@@ -186,6 +76,8 @@ impl Session {
             decoder: Decoder::default(),
             transmit,
             events: VecDeque::new(),
+            fetching: None,
+            conditions_due: false,
         })
     }
 
@@ -241,6 +133,7 @@ impl Session {
 
     /// Bytes to be written next; `None`: nothing to say now.
     pub fn poll_transmit(&mut self) -> Option<Bytes> {
+        self.write_conditions();
         self.transmit.pop()
     }
 
@@ -378,6 +271,8 @@ impl Session {
             (State::Open, ToGateway::Acked(acked)) => self.acked(acked)?,
             (State::Open, ToGateway::BatchRefused(refused)) => self.batch_refused(refused)?,
             (State::Open, ToGateway::Pace(pace)) => self.paced(pace)?,
+            (State::Open, ToGateway::Desired(desired)) => self.desired(desired)?,
+            (State::Open, ToGateway::Content(content)) => self.content(content)?,
             (State::Greeting, message) => {
                 return Err(ProtocolError::Unexpected {
                     message: name(&message),
@@ -475,6 +370,7 @@ impl Tenant {
             batches: BTreeMap::new(),
             bytes: 0,
             losses: Vec::new(),
+            condition: None,
         }
     }
 }
@@ -496,5 +392,7 @@ fn name(message: &ToGateway) -> &'static str {
         ToGateway::BatchRefused(_) => "batch refusal",
         ToGateway::Pace(_) => "pace",
         ToGateway::Close(_) => "close",
+        ToGateway::Desired(_) => "desired state",
+        ToGateway::Content(_) => "content",
     }
 }

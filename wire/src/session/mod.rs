@@ -6,6 +6,10 @@
 //!                                      ←─ welcome{landed ranges, windows}   or  refused{reason, retry_after}
 //!   batch, batch, loss …              ─→
 //!                                      ←─ acked{ranges}, batch refused, pace
+//!                                      ←─ desired{release, contents}       of a tenant, if there is something to say
+//!   fetch{digest, offset}             ─→     one at a time
+//!                                      ←─ content{bytes}
+//!   condition{release, state}         ─→
 //!   bye                               ─→
 //!                                      ←─ close{reason, return_after}
 //! ```
@@ -14,7 +18,8 @@
 //! belongs to one connection: after a loss of the connection a new one begins, and the welcome tells what landed.
 //!
 //! Invariants: a gateway's session reports as landed only what it sent or what the welcome named; a stamp's session
-//! acknowledges only what its driver called durable. After `Event::Closed` nothing follows but what is to be written.
+//! acknowledges only what its driver called durable, and hands on a fetch only of what a desired state of this session names
+//! at that moment, so that no gateway reads another tenant's contents. After `Event::Closed` nothing follows but what is to be written.
 
 pub mod gateway;
 pub mod stamp;
@@ -23,7 +28,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::ids::Sequence;
+use crate::ids::{Digest, Sequence};
 use crate::message::{Message, MessageError, PREAMBLE, TenantIndex};
 
 /// The other side does not keep to the protocol. The session is over.
@@ -54,6 +59,27 @@ pub enum ProtocolError {
     /// A tenant that is not in the hello.
     #[error("tenant number {0} is not in the hello, which names {1}")]
     Tenant(u16, usize),
+    /// A desired state or a condition of a tenant that is not admitted.
+    #[error("tenant number {0} is not admitted, nothing is to be said of what it runs")]
+    NotAdmitted(u16),
+    /// A piece of content that was not asked for.
+    #[error("content {digest} from byte {offset} was not asked for")]
+    NotFetched {
+        /// Which.
+        digest: Digest,
+        /// From where.
+        offset: u64,
+    },
+    /// A piece of content that cannot be.
+    #[error("a piece of {bytes} bytes from byte {offset} of {total} cannot be")]
+    Piece {
+        /// Its bytes.
+        bytes: usize,
+        /// From where.
+        offset: u64,
+        /// Of how many.
+        total: u64,
+    },
     /// An acknowledgement or refusal of something that was not sent.
     #[error("number {seq} of tenant number {tenant} was answered but not sent")]
     NotSent {

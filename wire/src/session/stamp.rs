@@ -2,7 +2,10 @@
 //!
 //! Cuts the gateway's bytes into batches and receipts, holds it to its windows, and turns what the driver calls durable
 //! into acknowledgements. Batches that are known to have landed are acknowledged again and not handed on. Who is
-//! admitted, and what is durable, is decided elsewhere.
+//! admitted, and what is durable, is decided elsewhere. What should run, and what is said of it, is in `desired.rs`
+//! beside.
+
+mod desired;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -10,11 +13,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{ProtocolError, Transmit, check_sequence, tenant_error};
-use crate::ids::{Sequence, StampId};
+use crate::ids::{Digest, Sequence, StampId};
 use crate::message::{
-    Acked, Admission, Batch, BatchRefusal, BatchRefused, Close, CloseReason, Decoder, Hello, Loss,
-    MAX_CONTROL_BYTES, MessageError, Pace, RefusalReason, Refused, TenantIndex, ToGateway, ToStamp, VERSION,
-    Welcome, short,
+    Acked, Admission, Batch, BatchRefusal, BatchRefused, Close, CloseReason, Condition, Decoder, Fetch,
+    Hello, Loss, MAX_CONTROL_BYTES, MessageError, Pace, RefusalReason, Refused, TenantIndex, ToGateway,
+    ToStamp, VERSION, Welcome, short,
 };
 use crate::ranges::RangeSet;
 
@@ -27,6 +30,11 @@ pub enum Event {
     Batch(Batch),
     /// A loss receipt of an admitted tenant: keep it, then [`Session::landed`] with its whole range.
     Loss(Loss),
+    /// A piece of a content that a desired state names: answer with [`Session::content`] or
+    /// [`Session::content_missing`]. No other comes before.
+    Fetch(Fetch),
+    /// What the gateway runs for an admitted tenant.
+    Condition(Condition),
     /// The session is over. Last event.
     Closed(Closed),
 }
@@ -56,6 +64,8 @@ struct Tenant {
     batches: BTreeMap<Sequence, u32>,
     bytes: u64,
     acks: RangeSet,
+    /// What the desired state names.
+    offered: Vec<Digest>,
 }
 
 /// One session with one gateway, from hello to close.
@@ -67,6 +77,8 @@ pub struct Session {
     decoder: Decoder,
     transmit: Transmit,
     events: VecDeque<Event>,
+    /// The piece of content asked for and not yet answered.
+    fetching: Option<Fetch>,
 }
 
 impl Session {
@@ -80,6 +92,7 @@ impl Session {
             decoder: Decoder::default(),
             transmit: Transmit::new(),
             events: VecDeque::new(),
+            fetching: None,
         }
     }
 
@@ -247,6 +260,8 @@ impl Session {
             }
             (State::Open, ToStamp::Batch(batch)) => self.batch(batch)?,
             (State::Open, ToStamp::Loss(loss)) => self.loss(loss)?,
+            (State::Open, ToStamp::Fetch(fetch)) => self.fetch(fetch)?,
+            (State::Open, ToStamp::Condition(condition)) => self.condition(condition)?,
             (_, ToStamp::Bye(bye)) => {
                 self.state = State::Closed;
                 self.events.push_back(Event::Closed(Closed::Bye(short(bye.text))));
@@ -255,8 +270,10 @@ impl Session {
                 return Err(ProtocolError::Unexpected { message: "hello", state: "after the welcome" });
             }
             (_, message) => {
-                let message = if matches!(message, ToStamp::Batch(_)) { "batch" } else { "loss receipt" };
-                return Err(ProtocolError::Unexpected { message, state: "before the welcome" });
+                return Err(ProtocolError::Unexpected {
+                    message: name(&message),
+                    state: "before the welcome",
+                });
             }
         }
         Ok(())
@@ -321,5 +338,16 @@ impl Tenant {
             }
             Admission::Refused { .. } => Self::default(),
         }
+    }
+}
+
+fn name(message: &ToStamp) -> &'static str {
+    match message {
+        ToStamp::Hello(_) => "hello",
+        ToStamp::Batch(_) => "batch",
+        ToStamp::Loss(_) => "loss receipt",
+        ToStamp::Bye(_) => "bye",
+        ToStamp::Fetch(_) => "fetch",
+        ToStamp::Condition(_) => "condition",
     }
 }

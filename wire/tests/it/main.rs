@@ -7,4 +7,6 @@
     reason = "a test fails by panicking, also in what it calls"
 )]
 
+mod desired;
+mod link;
 mod pair;

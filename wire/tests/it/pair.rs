@@ -2,7 +2,7 @@
 //! between a commit and its acknowledgement. The oracle: everything lands exactly once, and the gateway is told of
 //! exactly what landed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use wire::ids::{GatewayId, InstallationId, RouteName, Sequence, StampId, StreamId, TenantId};
@@ -12,50 +12,10 @@ use wire::message::{
 use wire::ranges::RangeSet;
 use wire::session::{ProtocolError, gateway, stamp};
 
+use crate::link::{Random, Wire};
+
 const BATCHES: u64 = 400;
 const WINDOW: u32 = 2_000;
-
-/// A small generator of numbers from a seed (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    }
-
-    fn one_in(&mut self, chances: u64) -> bool {
-        self.below(chances) == 0
-    }
-}
-
-/// One direction: bytes arrive in order after a delay, in pieces of any size.
-#[derive(Default)]
-struct Wire {
-    chunks: VecDeque<(u64, Bytes)>,
-}
-
-impl Wire {
-    fn write(&mut self, now: u64, random: &mut Random, bytes: Bytes) {
-        let arrives = self.chunks.back().map_or(0, |(at, _)| *at).max(now + 1 + random.below(5));
-        self.chunks.push_back((arrives, bytes));
-    }
-
-    fn read(&mut self, now: u64, random: &mut Random) -> Option<Bytes> {
-        let (at, bytes) = self.chunks.front_mut()?;
-        if *at > now {
-            return None;
-        }
-        let piece = bytes.split_to(bytes.len().min(1 + random.below(300) as usize));
-        if bytes.is_empty() {
-            self.chunks.pop_front();
-        }
-        Some(piece)
-    }
-}
 
 /// What is durable at the gateway: per tenant the batches that wait, and what it was told has landed.
 #[derive(Default)]
@@ -86,7 +46,7 @@ fn tenants() -> Vec<TenantStream> {
         .collect()
 }
 
-fn greeting() -> gateway::Session {
+pub(crate) fn greeting() -> gateway::Session {
     gateway::Session::new(gateway::Config {
         gateway: GatewayId::new("plant7").unwrap(),
         installation: InstallationId(1),
@@ -225,7 +185,7 @@ impl World {
                 stamp::Event::Loss(loss) => {
                     queued.push((usize::from(loss.tenant.0), loss.from, loss.to, false))
                 }
-                stamp::Event::Closed(closed) => panic!("{closed:?}"),
+                other => panic!("{other:?}"),
             }
         }
         if self.random.one_in(3) {
@@ -277,7 +237,7 @@ fn everything_lands_exactly_once_however_often_the_connection_breaks() {
 }
 
 /// Both ends without anything between them.
-fn talk(gateway: &mut gateway::Session, stamp: &mut stamp::Session) {
+pub(crate) fn talk(gateway: &mut gateway::Session, stamp: &mut stamp::Session) {
     while let Some(bytes) = gateway.poll_transmit() {
         stamp.receive(&bytes);
     }
@@ -291,7 +251,7 @@ fn admitted(window: u32) -> Admission {
 }
 
 /// Both ends after the welcome; the second tenant is refused.
-fn open(window: u32) -> (gateway::Session, stamp::Session) {
+pub(crate) fn open(window: u32) -> (gateway::Session, stamp::Session) {
     let mut gateway = greeting();
     let mut stamp = stamp::Session::new(StampId::new("eu-1").unwrap());
     talk(&mut gateway, &mut stamp);
@@ -313,8 +273,8 @@ fn open(window: u32) -> (gateway::Session, stamp::Session) {
     (gateway, stamp)
 }
 
-const ACME: TenantIndex = TenantIndex(0);
-const UMBRA: TenantIndex = TenantIndex(1);
+pub(crate) const ACME: TenantIndex = TenantIndex(0);
+pub(crate) const UMBRA: TenantIndex = TenantIndex(1);
 
 #[test]
 fn a_tenant_not_admitted_cannot_send() {

@@ -42,6 +42,8 @@ impl<N: FnMut(News) + Send> Exchange<'_, N> {
                     self.show_on_the_way();
                 }
                 Event::Paced => (0..self.tenants.len()).for_each(|place| self.feed.released(place)),
+                // What should run is not followed yet.
+                Event::Desired(_) | Event::Content(_) => {}
                 Event::Closed(closed) => return Some(Ended::Closed(closed)),
             }
             let all_answered = self.answered == self.tenants.len();
