@@ -43,7 +43,10 @@ fn section(root: &Table<'_>, tenant: &TenantId, place: Place<'_>) -> Option<Docu
         let Some(table) = value.table() else { continue };
         for key in SITE {
             if let Some(value) = table.get(key) {
-                value.error("is for the site to say, in the gateway's own file", "leave it out of the release");
+                value.error(
+                    "is for the site to say, in the gateway's own file",
+                    "leave it out of the release",
+                );
             }
         }
         let Place { builtin, contents, brings } = place;

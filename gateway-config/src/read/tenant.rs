@@ -92,7 +92,9 @@ pub(super) fn read(root: &Table<'_>, plugins_dir: Option<&Path>, trust: &model::
         all.known.0.insert(name.clone(), decoders);
         let id = TenantId::new(&name).map_err(|error| value.error(error.to_string(), "rename the table"));
         let Some(table) = value.table() else { continue };
-        if let (Ok(id), Some(tenant)) = (id.clone(), tenant(&table, id.ok(), Plugins::Site(plugins_dir), trust)) {
+        if let (Ok(id), Some(tenant)) =
+            (id.clone(), tenant(&table, id.ok(), Plugins::Site(plugins_dir), trust))
+        {
             all.tenants.insert(id, tenant);
         }
     }
@@ -133,9 +135,8 @@ fn tenant(
 /// `decoder`, if it is there.
 pub(super) fn decoders(table: &Table<'_>, plugins: Plugins<'_>) -> Option<BTreeMap<String, Decoder>> {
     let entries = table.get("decoder")?.table()?.entries().into_iter();
-    let decoder = |(name, value): (String, Value<'_>)| {
-        Some((name.clone(), decoder(&value.table()?, name, plugins)?))
-    };
+    let decoder =
+        |(name, value): (String, Value<'_>)| Some((name.clone(), decoder(&value.table()?, name, plugins)?));
     Some(entries.filter_map(decoder).collect())
 }
 

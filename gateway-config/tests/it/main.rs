@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops where it fails, also in what it shares")]
 
+mod documents;
 mod examples;
 mod mistakes;
 mod mistakes_plugins;
