@@ -96,6 +96,12 @@ impl Circuit {
         self.episode.park(policy, end, now, random).into()
     }
 
+    /// Instead of an episode of [`Fallback::Provisioning`]: somebody else asks, with a circuit of its own, and this one is
+    /// parked meanwhile. Another peer is an [`Event::Assigned`], or another circuit; without one the cool-down ends it.
+    pub fn on_asking(&mut self, policy: &Policy, now: Moment, random: u64) -> Step {
+        self.episode.ask(policy, now, random).into()
+    }
+
     /// A connection stands. It ends the episode only once it has lasted.
     pub fn on_connected(&mut self, now: Moment) {
         self.episode.on_connected(now);

@@ -78,6 +78,8 @@ pub enum Ended {
     Misdirected,
     /// The peer named a time beyond the episode: parked until exactly then.
     ReturnSlot,
+    /// Provisioning is asked whether another peer is responsible.
+    Asking,
 }
 
 /// Something that lets a new episode begin before the cool-down is over.
@@ -342,6 +344,11 @@ impl Episode {
         };
         self.enter(State::Parked { until, because, not_before }, now);
         Decision::Parked { until, because }
+    }
+
+    /// Somebody asks who is responsible: nothing is tried until the cool-down is over.
+    pub(crate) fn ask(&mut self, policy: &Policy, now: Moment, random: u64) -> Decision {
+        self.park(policy, End { because: Ended::Asking, not_before: now }, now, random)
     }
 
     /// A failure although nothing should have been tried: it cannot shorten the parking, only prolong it.

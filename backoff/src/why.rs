@@ -64,6 +64,7 @@ impl std::fmt::Display for Ended {
             Self::Tokens => "no retry tokens are left",
             Self::Misdirected => "the other side is not responsible",
             Self::ReturnSlot => "the other side named the time",
+            Self::Asking => "provisioning is asked who is responsible",
         })
     }
 }

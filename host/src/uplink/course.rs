@@ -3,29 +3,51 @@
 //!
 //! Invariant: each attempt but the first one, and the first one after each parking, was granted by the ledger.
 
-use backoff::{Circuit, Fallback, Ledger, Moment, Policy, Step, Ways};
+use backoff::{Circuit, Fallback, Ledger, Moment, Outcome, Policy, Step, Ways};
 use gateway_config::Endpoint;
 use std::time::Duration;
 
 use super::ended::{Ended, classify};
 use super::routes::Routes;
 
+/// A stamp that takes some tenants and not yet another one is asked for that one again after this time, and up to twice it,
+/// at least: it will be told soon, and the others are disturbed for a moment each time.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// The rules of one link.
 pub(super) struct Course {
     pub(super) circuit: Circuit,
     pub(super) routes: Routes,
+    /// Of asking again for tenants that the stamp does not take for now, while it takes others.
+    pub(super) left_out: LeftOut,
 }
 
+/// When to ask again for tenants that the stamp does not take for now.
+#[derive(Default)]
+pub(super) struct LeftOut(Circuit);
+
 impl Course {
-    /// `look_again`: where UDP is blocked, how long until QUIC is looked for again.
-    pub(super) fn new(policy: &Policy, endpoints: &[Endpoint], look_again: Duration) -> Self {
+    /// `look_again`: where UDP is blocked, how long until QUIC is looked for again. `provisioning`: whether there is somebody
+    /// to ask for another stamp.
+    pub(super) fn new(
+        policy: &Policy,
+        endpoints: &[Endpoint],
+        look_again: Duration,
+        provisioning: bool,
+    ) -> Self {
         let tcp = policy.afterwards().contains(&Fallback::Transport);
         let others = u8::try_from(endpoints.len().saturating_sub(1)).unwrap_or(u8::MAX);
         Self {
             // The other transport is found within an episode, by `routes`: no need for an episode of its own.
-            circuit: Circuit::new(Ways { transport: false, endpoints: others, provisioning: false }),
+            circuit: Circuit::new(Ways { transport: false, endpoints: others, provisioning }),
             routes: Routes::new(endpoints, tcp, look_again),
+            left_out: LeftOut::default(),
         }
+    }
+
+    /// Provisioning is asked, by who else is there for it: parked meanwhile.
+    pub(super) fn asking(&mut self, policy: &Policy, now: Moment, random: u64) -> Step {
+        self.circuit.on_asking(policy, now, random)
     }
 
     /// An attempt, or the session that came of it (`stood`), has ended: what to do now. `None`: it was our own wish.
@@ -42,17 +64,43 @@ impl Course {
             ended => matches!(ended, Ended::NoWelcome),
         };
         let outcome = classify(ended)?;
-        let named_a_time = matches!(outcome, backoff::Outcome::Throttled { .. });
+        let named_a_time = matches!(outcome, Outcome::Throttled { .. });
         let step = self.circuit.on_failure(policy, ledger, outcome, now, random);
         // A connection that was lost is sought where it was; an attempt that failed takes the next way. But who names a
         // time is there: another way would circumvent it.
         if !stood && !named_a_time {
             match step {
+                Step::Fallback { to: Fallback::Provisioning } => {}
                 Step::Fallback { .. } => self.routes.next_endpoint(),
                 _ => self.routes.failed(silent),
             }
         }
         Some(step)
+    }
+}
+
+impl LeftOut {
+    /// Some tenants are not taken for now, others are: when to ask again, in another session. Paid for, as each retry.
+    pub(super) fn ask_again(
+        &mut self,
+        policy: &Policy,
+        ledger: &mut Ledger,
+        cause: String,
+        now: Moment,
+        random: u64,
+    ) -> Moment {
+        let soon = now.after(ASK_AGAIN + ASK_AGAIN.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64));
+        match self.0.on_failure(policy, ledger, Outcome::transient(cause), now, random) {
+            Step::Retry { at } => at.max(soon),
+            Step::Parked { until, .. } => until,
+            // No way but the one there is.
+            Step::Fallback { .. } | Step::GiveUp { .. } => now.after(policy.cool_down()),
+        }
+    }
+
+    /// All tenants are taken.
+    pub(super) fn taken(&mut self) {
+        self.0 = Circuit::default();
     }
 }
 
@@ -82,7 +130,7 @@ mod tests {
         seed: u64,
     ) -> (Course, Ledger, Moment, Vec<Attempt>) {
         let (policy, mut ledger) = (Policy::upstream(), Ledger::default());
-        let mut course = Course::new(&policy, endpoints, LOOK_AGAIN);
+        let mut course = Course::new(&policy, endpoints, LOOK_AGAIN, false);
         let (mut now, mut attempts) = (Moment::default(), Vec::new());
         let mut random = seed;
         while now.0 < lasts {

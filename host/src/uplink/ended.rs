@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use backoff::Outcome;
-use wire::ids::StampId;
+use wire::ids::{StampId, TenantId};
 use wire::message::{CloseReason, MessageError, RefusalReason};
 use wire::session::gateway::Closed;
 
@@ -26,19 +26,28 @@ pub(super) enum Ended {
     NoWelcome,
     /// It is another stamp than configured.
     WrongStamp { found: StampId },
-    /// No tenant was admitted: the first one's reason and the stamp's words.
+    /// No tenant was admitted: the stamp's reason and words. Where it is to come again for one of them, those.
     NobodyAdmitted { reason: RefusalReason, text: String },
     /// The hello cannot be written.
     Hello(MessageError),
-    /// We said goodbye: the gateway goes down.
+    /// We said goodbye: the gateway goes down, or the link is no longer wanted.
     Stopped,
+    /// We said goodbye to come again at once, for tenants that were not taken. Its token is paid.
+    Again,
 }
 
 /// What the retry rules must know of a session that goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum News {
     /// The stamp has accepted it.
     Welcomed,
+    /// It takes all tenants, but those of which it says that they are not its own.
+    Complete,
+    /// It does not take some tenants for now, while it takes others: one of the reasons. To be answered with the moment at
+    /// which to ask again.
+    LeftOut(String),
+    /// It refuses these tenants for good, while it may take others: one of the reasons.
+    Astray(Vec<TenantId>, String),
     /// The stamp has acknowledged something.
     Acknowledged,
 }
@@ -46,7 +55,7 @@ pub(super) enum News {
 /// What an end means to the retry rules; `None` if it was our own wish.
 pub(super) fn classify(ended: Ended) -> Option<Outcome> {
     Some(match ended {
-        Ended::Stopped => return None,
+        Ended::Stopped | Ended::Again => return None,
         Ended::Lost(error) => classify_loss(&error),
         Ended::NoWelcome => Outcome::transient("the stamp accepts the connection but does not answer"),
         Ended::Hello(error) => Outcome::permanent(error.to_string()),
@@ -88,7 +97,8 @@ fn refusal(reason: RefusalReason, text: &str, retry_after: Option<Duration>) -> 
     }
 }
 
-fn said(reason: &str, text: &str) -> String {
+/// A reason and the words that came with it.
+pub(super) fn said(reason: &str, text: &str) -> String {
     if text.is_empty() { reason.to_owned() } else { format!("{reason}: {text}") }
 }
 

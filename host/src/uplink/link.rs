@@ -8,14 +8,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use backoff::{Ledger, Moment, Policy, Step};
+use backoff::{Fallback, Ledger, Moment, Policy, Step};
 use gateway_config::{Endpoint, Identity};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use wire::session::gateway::Closed;
 
+use super::astray::{self, Astray, Strays};
 use super::course::Course;
-use super::ended::{Ended, News};
-use super::exchange::{self, Subject};
+use super::ended::{Ended, News, said};
+use super::exchange::{self, Farewell, Subject};
 use super::identity;
 use super::locked;
 use super::memory::Memory;
@@ -48,14 +50,18 @@ pub(super) struct Link {
     pub(super) board: Arc<Board>,
     /// Time zero of the retry rules.
     pub(super) origin: Instant,
-    /// Becomes true when the gateway goes down.
-    pub(super) stop: watch::Receiver<bool>,
+    /// Holds last words once it is to end.
+    pub(super) stop: watch::Receiver<Option<Farewell>>,
     /// Changes when the operator says "now".
     pub(super) operator: watch::Receiver<u64>,
     /// Changes when a way out has appeared on this machine.
     pub(super) network: watch::Receiver<u64>,
     /// What outlives the process.
     pub(super) memory: Arc<Mutex<Memory>>,
+    /// Where it is told that a stamp does not serve what it was taken for.
+    pub(super) strays: Strays,
+    /// Whether there is somebody to ask for another stamp.
+    pub(super) provisioning: bool,
 }
 
 /// What changes from attempt to attempt.
@@ -68,18 +74,23 @@ struct Way {
 }
 
 impl Link {
-    /// Runs until told to stop.
+    /// Runs until told to end.
     pub(super) async fn run(mut self) {
-        let course = Course::new(&self.policy, &self.endpoints, self.look_for_quic);
+        let course = Course::new(&self.policy, &self.endpoints, self.look_for_quic, self.provisioning);
         let mut way = Way { course, found: None, link_up: None };
         self.recall(&mut way.course.routes);
-        while !*self.stop.borrow_and_update() {
+        while self.stop.borrow_and_update().is_none() {
             let connections = self.board.connections.load(Ordering::Relaxed);
             // What has appeared before is tried now.
             self.network.borrow_and_update();
             let ended = self.attempt(&mut way).await;
-            if way.found.is_some() && !*self.stop.borrow() {
+            if matches!(ended, Ended::Again) || (way.found.is_some() && self.stop.borrow().is_none()) {
                 continue;
+            }
+            if let Ended::Closed(Closed::Refused(refused)) = &ended
+                && astray::is_astray(refused.reason)
+            {
+                self.stray(said(&refused.reason.to_string(), &refused.text));
             }
             let stood = self.board.connections.load(Ordering::Relaxed) != connections;
             let now = self.now();
@@ -87,7 +98,12 @@ impl Link {
                 let mut ledger = locked(&self.ledger);
                 way.course.ended(&self.policy, &mut ledger, (ended, stood), now, rand::random())
             };
-            let Some(step) = step else { break };
+            let Some(mut step) = step else { break };
+            if matches!(step, Step::Fallback { to: Fallback::Provisioning }) {
+                let why = way.course.circuit.why(&self.policy, now);
+                self.stray(why.cause.unwrap_or_default().into_owned());
+                step = way.course.asking(&self.policy, now, rand::random());
+            }
             self.tell(&way.course, &step, now);
             self.wait(&mut way, step).await;
         }
@@ -117,7 +133,7 @@ impl Link {
                 let mut stop = self.stop.clone();
                 let connected = tokio::select! {
                     connected = self.connect(&endpoint) => connected,
-                    _ = stop.wait_for(|stop| *stop) => return Ended::Stopped,
+                    _ = stop.wait_for(Option::is_some) => return Ended::Stopped,
                 };
                 match connected {
                     Ok(connected) => (endpoint, connected),
@@ -132,7 +148,7 @@ impl Link {
 
     /// A session, until it ends or is ended: because the gateway goes down, or because there is a better connection.
     async fn converse(&self, way: &mut Way, endpoint: &Endpoint, connected: Connected) -> Ended {
-        let Way { course: Course { circuit, routes }, found, .. } = way;
+        let Way { course: Course { circuit, routes, left_out }, found, .. } = way;
         let (connection, outbound, inbound) = connected;
         let quic_again = routes.better().map(|(_, due)| self.at_wall_clock(due));
         let (board, ledger) = (&self.board, &self.ledger);
@@ -141,6 +157,7 @@ impl Link {
                 let round_trip_us = connection.round_trip().as_micros();
                 tracing::info!(stamp = %board.stamp(), %endpoint, peer = %connection.peer(), round_trip_us, "connected to the stamp");
                 circuit.on_connected(self.now());
+                self.strays.settled(board.stamp());
                 board.connections.fetch_add(1, Ordering::Relaxed);
                 board.change(|standing| {
                     standing.endpoint = endpoint.to_string();
@@ -154,8 +171,25 @@ impl Link {
                     standing.parked_because = None;
                     standing.quic_again = quic_again;
                 });
+                None
             }
-            News::Acknowledged => locked(ledger).on_success(),
+            News::Complete => {
+                left_out.taken();
+                None
+            }
+            News::LeftOut(cause) => {
+                let again =
+                    left_out.ask_again(&self.policy, &mut locked(ledger), cause, self.now(), rand::random());
+                Some(self.origin + again.0)
+            }
+            News::Astray(tenants, reason) => {
+                self.strays.note(Astray { stamp: board.stamp().clone(), tenants, reason });
+                None
+            }
+            News::Acknowledged => {
+                locked(ledger).on_success();
+                None
+            }
         };
         let ended = {
             let (end, ending) = watch::channel(None);
@@ -167,13 +201,14 @@ impl Link {
             loop {
                 tokio::select! {
                     ended = &mut session => break ended,
-                    _ = stop.wait_for(|stop| *stop), if going_on => {
-                        end.send_replace(Some("the gateway is going down"));
+                    stopped = stop.wait_for(Option::is_some), if going_on => {
+                        let told = stopped.ok().and_then(|told| *told);
+                        end.send_replace(Some(told.unwrap_or(Farewell::GOING_DOWN)));
                         going_on = false;
                     }
                     connected = &mut better, if going_on => {
                         *found = Some(connected);
-                        end.send_replace(Some("going on over QUIC"));
+                        end.send_replace(Some(Farewell::BETTER_WAY));
                         going_on = false;
                     }
                 }
@@ -210,6 +245,12 @@ impl Link {
         // Three small local files, once per attempt: not worth a thread.
         let tls = identity::load(&self.identity, &self.subject.gateway, seconds, wire::message::ALPN)?;
         transport::connect(endpoint, tls, self.subject.window.min(SEND_WINDOW)).await
+    }
+
+    /// All that it serves has nowhere to go.
+    fn stray(&self, reason: String) {
+        let tenants = self.subject.outboxes.iter().map(|outbox| outbox.tenant().clone()).collect();
+        self.strays.note(Astray { stamp: self.board.stamp().clone(), tenants, reason });
     }
 
     /// Shows and logs where the link stands after a failure.
@@ -283,7 +324,7 @@ impl Link {
         let mut link_up = None;
         loop {
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stop.wait_for(Option::is_some) => return,
                 () = &mut waited => return,
                 _ = self.operator.changed() => break,
                 () = &mut mended, if until.is_none() => {

@@ -5,6 +5,7 @@
 //!     ▲                                  │ landed, give_up
 //!     └──────────────────────────────────┘
 //! link: connect → exchange → end → course: backoff decides when, routes decides where → connect …
+//! links: which there are; they follow what is assigned, while data flows
 //! ```
 //! Does not know stores, lanes or sources: it reads [`crate::outbox::Outbox`]. A current-thread runtime, since one core
 //! sends far more than a site produces and one thread keeps the memory of a gateway small.
@@ -12,6 +13,7 @@
 //! Invariants: what is not acknowledged stays in its outbox; `quinn` is used in [`quic`] only; whether to try again is
 //! decided by the `backoff` crate only.
 
+mod astray;
 mod budget;
 mod course;
 mod ended;
@@ -19,37 +21,42 @@ mod exchange;
 mod feed;
 pub mod identity;
 mod link;
+mod links;
 mod memory;
 mod network;
 mod pulse;
 mod quic;
 mod routes;
 pub mod status;
+mod target;
 mod tcp;
 mod transport;
+mod view;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use backoff::Ledger;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
-use wire::ids::{GatewayId, InstallationId, TenantId};
+use wire::ids::{GatewayId, InstallationId};
 
+pub use astray::Astray;
 pub use budget::BudgetStatus;
 pub use identity::IdentityError;
 pub use status::{LinkState, LinkStatus, RetryStatus, TenantLink};
+pub use target::Target;
 pub use transport::LinkError;
+pub use view::{LinkView, UplinkView};
 
 use crate::outbox::Outbox;
+use astray::Strays;
 use budget::Budget;
-use exchange::Subject;
-use link::Link;
+use links::{Every, Fallen, From, Links};
 use memory::Memory;
-use status::{Board, wall_clock};
+use status::wall_clock;
+use view::Directory;
 
 /// What the uplink must know beside its configuration.
 #[derive(Debug, Clone)]
@@ -89,8 +96,9 @@ pub enum UplinkError {
 pub struct Uplink {
     view: UplinkView,
     stop: watch::Sender<bool>,
-    /// One per link, in the order of the configuration.
-    operators: Vec<watch::Sender<u64>>,
+    /// As last assigned.
+    wanted: watch::Sender<Option<Vec<Target>>>,
+    astray: watch::Receiver<Vec<Astray>>,
     thread: JoinHandle<()>,
     ended: watch::Receiver<Option<End>>,
 }
@@ -98,22 +106,9 @@ pub struct Uplink {
 /// How the uplink's thread ended: well, or with which link how.
 type End = Result<(), (String, String)>;
 
-/// A look at the uplink from any thread; cheap to clone.
-#[derive(Clone)]
-pub struct UplinkView {
-    boards: Arc<[Arc<Board>]>,
-    of_tenant: Arc<HashMap<TenantId, Arc<Board>>>,
-    ledger: Arc<Mutex<Ledger>>,
-    budget: Option<Arc<Mutex<Budget>>>,
-}
-
-/// A look at one link from any thread.
-#[derive(Clone)]
-pub struct LinkView(Arc<Board>);
-
 impl Uplink {
-    /// Starts one link per stamp. Tenants of a stamp without an outbox here are left out; outboxes no stamp serves are
-    /// not read.
+    /// Starts one link per stamp of the configuration, which may have none: others come by [`assign`](Self::assign). Tenants
+    /// of a stamp without an outbox here are left out; outboxes no stamp serves are not read.
     ///
     /// # Errors
     /// [`UplinkError::Start`] when the machine gives no thread.
@@ -124,63 +119,68 @@ impl Uplink {
     ) -> Result<Self, UplinkError> {
         let (stop, stopped) = watch::channel(false);
         let (end, ended) = watch::channel(None);
+        let (wanted, assigned) = watch::channel(None);
+        let (strays, astray) = Strays::new();
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         let budget = config
             .daily_budget
             .map(|limit| Arc::new(Mutex::new(Budget::open(limit, origin.budget_file.clone(), wall_clock()))));
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(UplinkError::Start)?;
-        let ways = config.stamps.iter().flat_map(|stamp| {
-            stamp.endpoints.iter().map(|endpoint| (stamp.id.as_str(), endpoint.to_string()))
-        });
-        let memory = Arc::new(Mutex::new(Memory::open(origin.routes_file.clone(), ways)));
         let (appeared, network) = watch::channel(0);
-        let zero = Instant::now();
-        let mut boards = Vec::new();
-        let mut of_tenant = HashMap::new();
-        let mut links = Vec::new();
-        let mut operators = Vec::new();
-        for stamp in &config.stamps {
-            let served: Vec<_> =
-                outboxes.iter().filter(|outbox| stamp.tenants.contains(outbox.tenant())).cloned().collect();
-            let tenants: Vec<_> = served.iter().map(|outbox| outbox.tenant().clone()).collect();
-            let board = Arc::new(Board::new(stamp.id.clone(), &tenants, wall_clock()));
-            of_tenant.extend(tenants.into_iter().map(|tenant| (tenant, board.clone())));
-            boards.push(board.clone());
-            let (operator, operated) = watch::channel(0);
-            operators.push(operator);
-            links.push(Link {
-                subject: Subject {
-                    gateway: origin.gateway.clone(),
-                    installation: origin.installation,
-                    software: origin.software.clone(),
-                    stamp: stamp.id.clone(),
-                    epochs: vec![0; served.len()],
-                    outboxes: served,
-                    window: usize::try_from(config.window).unwrap_or(usize::MAX),
-                    budget: budget.clone(),
-                },
-                endpoints: stamp.endpoints.clone(),
-                identity: config.identity.clone(),
-                policy: config.retry.clone(),
-                look_for_quic: config.look_for_quic,
-                ledger: ledger.clone(),
-                board,
-                origin: zero,
-                stop: stopped.clone(),
-                operator: operated,
-                network: network.clone(),
-                memory: memory.clone(),
-            });
+        let every = Every {
+            gateway: origin.gateway.clone(),
+            installation: origin.installation,
+            software: origin.software.clone(),
+            window: usize::try_from(config.window).unwrap_or(usize::MAX),
+            budget: budget.clone(),
+            identity: config.identity.clone(),
+            policy: config.retry.clone(),
+            look_for_quic: config.look_for_quic,
+            ledger: ledger.clone(),
+            origin: Instant::now(),
+            network,
+            memory: Arc::new(Mutex::new(Memory::open(origin.routes_file.clone()))),
+            strays,
+        };
+        let directory = Arc::new(RwLock::new(Directory::default()));
+        let mut links = Links::new(every, outboxes, directory.clone());
+        if !config.stamps.is_empty() {
+            let _inside = runtime.enter();
+            links.want(config.stamps.iter().map(configured).collect(), From::File);
         }
         let thread = std::thread::Builder::new()
             .name("uplink".to_owned())
             .spawn(move || {
-                end.send_replace(Some(runtime.block_on(run_all(links, appeared))));
+                let ended = runtime.block_on(run_all(links, (assigned, stopped), appeared));
+                end.send_replace(Some(ended));
             })
             .map_err(UplinkError::Start)?;
-        let view = UplinkView { boards: boards.into(), of_tenant: Arc::new(of_tenant), ledger, budget };
-        Ok(Self { view, stop, operators, thread, ended })
+        let view = UplinkView { directory, ledger, budget };
+        Ok(Self { view, stop, wanted, astray, thread, ended })
+    }
+
+    /// What is to be served from now on, in place of all that was before, without a restart. Does not wait; of several the
+    /// newest counts, and saying the same again changes nothing.
+    ///
+    /// A link whose stamp, endpoints, tenants and epochs are as before goes on undisturbed. One that changed or is gone says
+    /// goodbye within a second; one that is new begins as soon as no other one sends for its tenants, and tries at once.
+    pub fn assign(&self, targets: Vec<Target>) {
+        self.wanted.send_replace(Some(targets));
+    }
+
+    /// What stamps have refused for good, one entry per stamp, the newest last: somebody must ask which stamp serves it. Changes
+    /// each time that something is refused, and when a stamp could not be reached on any way and the retry policy says
+    /// "provisioning" next.
+    #[must_use]
+    pub fn astray(&self) -> watch::Receiver<Vec<Astray>> {
+        self.astray.clone()
+    }
+
+    /// The retry tokens of all links: whoever else retries towards the cloud spends from them too.
+    #[must_use]
+    pub fn ledger(&self) -> Arc<Mutex<Ledger>> {
+        self.view.ledger.clone()
     }
 
     /// A look at it.
@@ -193,17 +193,7 @@ impl Uplink {
     ///
     /// Returns each link it was said to, as it stood before; one that is connected or connecting goes on.
     pub fn try_now(&self, stamp: Option<&str>) -> Vec<(String, LinkState)> {
-        let links = self.view.boards.iter().zip(&self.operators);
-        links
-            .filter(|(board, _)| stamp.is_none_or(|stamp| board.stamp().as_str() == stamp))
-            .map(|(board, operator)| {
-                let state = board.state();
-                if matches!(state, LinkState::Waiting | LinkState::Parked | LinkState::GivenUp) {
-                    operator.send_modify(|count| *count += 1);
-                }
-                (board.stamp().to_string(), state)
-            })
-            .collect()
+        self.view.try_now(stamp)
     }
 
     /// Waits until it ends by itself, which it should not.
@@ -237,69 +227,23 @@ impl Uplink {
     }
 }
 
-impl UplinkView {
-    /// Every link, in the order of the configuration.
-    #[must_use]
-    pub fn status(&self) -> Vec<LinkStatus> {
-        self.boards.iter().map(|board| board.status()).collect()
-    }
-
-    /// The retry tokens of all links together.
-    #[must_use]
-    pub fn retries(&self) -> RetryStatus {
-        let ledger = locked(&self.ledger);
-        RetryStatus {
-            tokens: ledger.tokens(),
-            capacity: backoff::ledger::CAPACITY,
-            cost: backoff::ledger::RETRY_COST,
-            granted: ledger.granted(),
-            denied: ledger.denied(),
-        }
-    }
-
-    /// What is left of today's bytes, if they are bounded.
-    #[must_use]
-    pub fn budget(&self) -> Option<BudgetStatus> {
-        self.budget.as_ref().map(|budget| locked(budget).status(wall_clock()))
-    }
-
-    /// A look at the link of one tenant, for its lane; `None` if no stamp serves it.
-    #[must_use]
-    pub fn of_tenant(&self, tenant: &TenantId) -> Option<LinkView> {
-        self.of_tenant.get(tenant).cloned().map(LinkView)
-    }
-}
-
-impl LinkView {
-    /// Where the link stands now; without a lock.
-    #[must_use]
-    pub fn state(&self) -> LinkState {
-        self.0.state()
-    }
-}
-
 /// All links until they have ended, and beside them what tells them of networks that come up.
-async fn run_all(links: Vec<Link>, appeared: watch::Sender<u64>) -> End {
+async fn run_all(
+    links: Links,
+    (assigned, stopped): (watch::Receiver<Option<Vec<Target>>>, watch::Receiver<bool>),
+    appeared: watch::Sender<u64>,
+) -> End {
     tokio::select! {
-        end = run_links(links) => end,
+        ended = links.run(assigned, stopped) => {
+            ended.map_err(|Fallen { stamp, cause }| (stamp.to_string(), cause))
+        }
         never = network::watch(appeared) => match never {},
     }
 }
 
-async fn run_links(links: Vec<Link>) -> End {
-    let mut tasks = JoinSet::new();
-    let mut stamps = HashMap::new();
-    for link in links {
-        let stamp = link.board.stamp().to_string();
-        stamps.insert(tasks.spawn(link.run()).id(), stamp);
-    }
-    while let Some(ended) = tasks.join_next_with_id().await {
-        if let Err(error) = ended {
-            let stamp = stamps.remove(&error.id()).unwrap_or_default();
-            return Err((stamp, error.to_string()));
-        }
-    }
-    Ok(())
+fn configured(stamp: &gateway_config::Stamp) -> Target {
+    let tenants = stamp.tenants.iter().map(|tenant| (tenant.clone(), 0)).collect();
+    Target { stamp: stamp.id.clone(), endpoints: stamp.endpoints.clone(), tenants }
 }
 
 /// What is shared here is whole after each statement, even if a holder panicked.

@@ -142,6 +142,25 @@ pub(super) struct Standing {
     pub(super) tenants: Vec<TenantLink>,
 }
 
+impl Standing {
+    fn beginning(now: i64) -> Self {
+        Self {
+            endpoint: String::new(),
+            state: LinkState::Connecting,
+            since: now,
+            until: None,
+            cause: None,
+            attempts_left: None,
+            episode_left: None,
+            next: None,
+            then: None,
+            parked_because: None,
+            quic_again: None,
+            tenants: Vec::new(),
+        }
+    }
+}
+
 /// What a link's task writes and others read.
 #[derive(Debug)]
 pub(super) struct Board {
@@ -160,25 +179,10 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(stamp: StampId, tenants: &[TenantId], now: i64) -> Self {
-        let unasked =
-            |tenant: &TenantId| TenantLink { tenant: tenant.clone(), admitted: false, refused: None };
+    pub(super) fn new(stamp: StampId, now: i64) -> Self {
         Self {
             stamp,
-            standing: Mutex::new(Standing {
-                endpoint: String::new(),
-                state: LinkState::Connecting,
-                since: now,
-                until: None,
-                cause: None,
-                attempts_left: None,
-                episode_left: None,
-                next: None,
-                then: None,
-                parked_because: None,
-                quic_again: None,
-                tenants: tenants.iter().map(unasked).collect(),
-            }),
+            standing: Mutex::new(Standing::beginning(now)),
             state: AtomicU8::new(LinkState::Connecting as u8),
             attempts: AtomicU64::new(0),
             parked: AtomicU64::new(0),
@@ -193,6 +197,14 @@ impl Board {
 
     pub(super) fn stamp(&self) -> &StampId {
         &self.stamp
+    }
+
+    /// A link begins, for these tenants. What was counted goes on.
+    pub(super) fn begin<'a>(&self, tenants: impl Iterator<Item = &'a TenantId>, now: i64) {
+        let unasked =
+            |tenant: &TenantId| TenantLink { tenant: tenant.clone(), admitted: false, refused: None };
+        let tenants = tenants.map(unasked).collect();
+        self.change(|standing| *standing = Standing { tenants, ..Standing::beginning(now) });
     }
 
     /// Where the link stands; without a lock.

@@ -371,6 +371,9 @@ async fn serve(shared: &Shared, mut line: Line) {
                     tenant.losses.push((loss.from.0, loss.to.0));
                     session.landed(loss.tenant, loss.from, loss.to);
                 }
+                // Nothing is desired here.
+                Event::Fetch(_) => session.content_missing(),
+                Event::Condition(_) => {}
                 Event::Closed(closed) => {
                     if matches!(closed, Closed::Bye(_)) {
                         shared.landing.lock().unwrap().goodbyes += 1;

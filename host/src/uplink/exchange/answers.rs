@@ -2,13 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
+use tokio::time::Instant;
 use wire::ids::Sequence;
-use wire::message::BatchRefusal;
+use wire::message::{BatchRefusal, RefusalReason};
 use wire::session::gateway::Event;
 
 use super::{Ended, Exchange, News};
+use crate::uplink::astray;
+use crate::uplink::ended::said;
 
-impl<N: FnMut(News) + Send> Exchange<'_, N> {
+impl<N: FnMut(News) -> Option<Instant> + Send> Exchange<'_, N> {
     /// What happened in the session; the end, if it has ended.
     pub(super) fn take_events(&mut self) -> Option<Ended> {
         while let Some(event) = self.session.poll_event() {
@@ -22,14 +25,11 @@ impl<N: FnMut(News) + Send> Exchange<'_, N> {
                     (self.news)(News::Welcomed);
                 }
                 Event::Admitted { tenant, landed, .. } => {
-                    self.admitted(usize::from(tenant.0), true, None);
+                    self.answered(usize::from(tenant.0), None);
                     self.landed(usize::from(tenant.0), landed.as_slice());
                 }
                 Event::TenantRefused { tenant, reason, text } => {
-                    let place = usize::from(tenant.0);
-                    let told = if text.is_empty() { reason.to_string() } else { format!("{reason}: {text}") };
-                    self.admitted(place, false, Some(told));
-                    self.first_refusal.get_or_insert((reason, text));
+                    self.answered(usize::from(tenant.0), Some((reason, text)));
                 }
                 Event::Landed { tenant, ranges } => {
                     self.board.acked.fetch_add(ranges.count(), Ordering::Relaxed);
@@ -46,32 +46,62 @@ impl<N: FnMut(News) + Send> Exchange<'_, N> {
                 Event::Desired(_) | Event::Content(_) => {}
                 Event::Closed(closed) => return Some(Ended::Closed(closed)),
             }
-            let all_answered = self.answered == self.tenants.len();
-            if all_answered
-                && !self.tenants.iter().any(|tenant| tenant.admitted)
-                && let Some((reason, text)) = self.first_refusal.take()
-            {
-                self.session.bye("no tenant was admitted");
-                return Some(Ended::NobodyAdmitted { reason, text });
-            }
         }
-        None
+        self.judge()
     }
 
-    fn admitted(&mut self, place: usize, admitted: bool, refused: Option<String>) {
-        self.answered += 1;
+    /// The stamp has said whether it takes a tenant, and why not.
+    fn answered(&mut self, place: usize, declined: Option<(RefusalReason, String)>) {
         let Some(tenant) = self.tenants.get_mut(place) else { return };
-        tenant.admitted = admitted;
+        self.answers_due = true;
+        tenant.admitted = declined.is_none();
         let id = tenant.outbox.tenant();
+        let refused = declined.as_ref().map(|(reason, text)| said(&reason.to_string(), text));
         if let Some(reason) = &refused {
             tracing::warn!(tenant = %id, stamp = %self.subject.stamp, %reason, "the stamp does not take this tenant's data; it stays stored");
         }
         self.board.change(|standing| {
             if let Some(link) = standing.tenants.iter_mut().find(|link| link.tenant == *id) {
-                link.admitted = admitted;
+                link.admitted = declined.is_none();
                 link.refused = refused;
             }
         });
+        tenant.declined = declined;
+    }
+
+    /// What the stamp's answers come to, once it has answered for all: tenants that are not its own are told of, for those that
+    /// it will take later it is asked again, and a session without any ends.
+    fn judge(&mut self) -> Option<Ended> {
+        let open = self.tenants.iter().any(|tenant| !tenant.admitted && tenant.declined.is_none());
+        if open || !std::mem::take(&mut self.answers_due) {
+            return None;
+        }
+        let declined = || self.tenants.iter().filter_map(|tenant| Some((tenant, tenant.declined.as_ref()?)));
+        let astray = declined().filter(|(_, (reason, _))| astray::is_astray(*reason));
+        let (tenants, reasons): (Vec<_>, Vec<_>) = astray
+            .map(|(tenant, (reason, text))| (tenant.outbox.tenant().clone(), said(&reason.to_string(), text)))
+            .unzip();
+        let later = declined().find(|(_, (reason, _))| !reason.is_permanent());
+        let later = later.map(|(_, why)| why.clone());
+        let first = later.clone().or_else(|| declined().next().map(|(_, why)| why.clone()));
+        if let Some(reason) = reasons.into_iter().next() {
+            (self.news)(News::Astray(tenants, reason));
+        }
+        if let Some((reason, text)) = first.filter(|_| self.tenants.iter().all(|tenant| !tenant.admitted)) {
+            self.session.bye("no tenant was admitted");
+            return Some(Ended::NobodyAdmitted { reason, text });
+        }
+        match later {
+            Some((reason, text)) if self.again.is_none() => {
+                self.again = (self.news)(News::LeftOut(said(&reason.to_string(), &text)));
+            }
+            Some(_) => {}
+            None => {
+                self.again = None;
+                (self.news)(News::Complete);
+            }
+        }
+        None
     }
 
     fn landed(&mut self, place: usize, ranges: &[(Sequence, Sequence)]) {

@@ -40,11 +40,33 @@ const AHEAD: usize = 2 * QUANTUM;
 const GREETING: Duration = Duration::from_secs(10);
 /// When the gateway goes down, acknowledgements of what is on its way are awaited for so long.
 const DRAIN: Duration = Duration::from_secs(2);
+/// When another link is to go on with a tenant, they are awaited for so long: what they would have said, the next welcome says.
+pub(super) const LEAVE: Duration = Duration::from_millis(500);
 /// Last words are written within this time, or not at all.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// While the day's budget is used up, a new day is looked for this often.
 const LOOK_AT_BUDGET: Duration = Duration::from_secs(20);
+
+/// How a session is brought to a good end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Farewell {
+    /// To the stamp.
+    pub(super) words: &'static str,
+    /// Nothing more is sent, and acknowledgements are awaited for so long.
+    drain: Duration,
+}
+
+impl Farewell {
+    pub(super) const GOING_DOWN: Self = Self { words: "the gateway is going down", drain: DRAIN };
+    pub(super) const BETTER_WAY: Self = Self { words: "going on over QUIC", drain: DRAIN };
+    const AGAIN: Self = Self { words: "coming again for a tenant that was not taken", drain: DRAIN };
+
+    /// The link is no longer wanted.
+    pub(super) fn leaving(words: &'static str) -> Self {
+        Self { words, drain: LEAVE }
+    }
+}
 
 /// What a session is about; the same for all sessions of a link.
 pub(super) struct Subject {
@@ -63,14 +85,14 @@ pub(super) struct Subject {
     pub(super) budget: Option<Arc<Mutex<Budget>>>,
 }
 
-/// Runs one session to its end. It is brought to a good one, with these words to the stamp, when `end` holds some.
+/// Runs one session to its end. It is brought to a good one when `end` says how. `news` answers some of them, see [`News`].
 pub(super) async fn run(
     subject: &Subject,
     board: &Board,
     connection: &Connection,
     (mut outbound, mut inbound): (Outbound, Inbound),
-    mut end: watch::Receiver<Option<&'static str>>,
-    news: impl FnMut(News) + Send,
+    mut end: watch::Receiver<Option<Farewell>>,
+    news: impl FnMut(News) -> Option<Instant> + Send,
 ) -> Ended {
     let mut exchange = match Exchange::new(subject, board, connection, news) {
         Ok(exchange) => exchange,
@@ -96,14 +118,18 @@ struct Exchange<'a, N> {
     chunks: Vec<Bytes>,
     ahead: usize,
     greeted: bool,
-    answered: usize,
-    first_refusal: Option<(RefusalReason, String)>,
+    /// The stamp has said of a tenant whether it takes it, and that is not judged yet.
+    answers_due: bool,
+    /// When to come again for tenants that are not taken for now.
+    again: Option<Instant>,
 }
 
 struct Tenant {
     outbox: Arc<dyn Outbox>,
     waiting: watch::Receiver<Waiting>,
     admitted: bool,
+    /// Why it is not.
+    declined: Option<(RefusalReason, String)>,
     /// There are receipts that may not have been sent in this session.
     losses_due: bool,
     /// Not all receipts found room: read them again when some have landed.
@@ -121,7 +147,7 @@ enum Answer {
 
 type Reading = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
+impl<'a, N: FnMut(News) -> Option<Instant> + Send> Exchange<'a, N> {
     fn new(
         subject: &'a Subject,
         board: &'a Board,
@@ -155,8 +181,8 @@ impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
             chunks: Vec::new(),
             ahead: 0,
             greeted: false,
-            answered: 0,
-            first_refusal: None,
+            answers_due: false,
+            again: None,
         })
     }
 
@@ -164,7 +190,7 @@ impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
         &mut self,
         outbound: &mut Outbound,
         inbound: &mut Inbound,
-        end: &mut watch::Receiver<Option<&'static str>>,
+        end: &mut watch::Receiver<Option<Farewell>>,
     ) -> Ended {
         let commits = Arc::new(Notify::new());
         // Dropped, and so ended, with the session.
@@ -172,6 +198,7 @@ impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
         let mut reading: Option<Reading> = None;
         let mut deadline = Some(Instant::now() + GREETING);
         let mut farewell = *end.borrow_and_update();
+        let mut comes_again = false;
         let mut pulse = Pulse::new(self.connection);
         loop {
             if let Some(ended) = self.take_events() {
@@ -180,11 +207,10 @@ impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
             if self.greeted && farewell.is_none() {
                 deadline = None;
             }
-            if let Some(words) = farewell
+            if let Some(farewell) = farewell
                 && (!self.greeted || self.on_the_way().0 == 0)
             {
-                self.session.bye(words);
-                return Ended::Stopped;
+                return self.leave(farewell, comes_again);
             }
             self.collect();
             let bulk_waits = self.budget_left() == 0;
@@ -214,11 +240,15 @@ impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
                 () = commits.notified() => self.take_commits(),
                 changed = end.changed(), if farewell.is_none() => {
                     // An end that can no longer be signalled is one.
-                    farewell = end.borrow_and_update().or(changed.is_err().then_some("the link has ended"));
-                    if farewell.is_some() {
+                    farewell = end.borrow_and_update().or(changed.is_err().then_some(Farewell::GOING_DOWN));
+                    if let Some(farewell) = farewell {
                         reading = None;
-                        deadline = Some(Instant::now() + DRAIN);
+                        deadline = Some(Instant::now() + farewell.drain);
                     }
+                }
+                () = sleep_until(self.again), if farewell.is_none() => {
+                    (farewell, comes_again, reading) = (Some(Farewell::AGAIN), true, None);
+                    deadline = Some(Instant::now() + DRAIN);
                 }
                 () = pulse.look(), if self.on_the_way().0 > 0 => {
                     if pulse.is_lost(self.connection) {
@@ -230,12 +260,16 @@ impl<'a, N: FnMut(News) + Send> Exchange<'a, N> {
                 // The day's end is looked for by the wall clock, which may be set.
                 () = tokio::time::sleep(LOOK_AT_BUDGET), if bulk_waits => {}
                 () = sleep_until(deadline) => {
-                    let Some(words) = farewell else { return Ended::NoWelcome };
-                    self.session.bye(words);
-                    return Ended::Stopped;
+                    let Some(farewell) = farewell else { return Ended::NoWelcome };
+                    return self.leave(farewell, comes_again);
                 }
             }
         }
+    }
+
+    fn leave(&mut self, farewell: Farewell, comes_again: bool) -> Ended {
+        self.session.bye(farewell.words);
+        if comes_again { Ended::Again } else { Ended::Stopped }
     }
 
     /// One small task per tenant turns its commits into a wake-up; many commits make one.
@@ -313,6 +347,7 @@ impl Tenant {
             outbox: outbox.clone(),
             waiting,
             admitted: false,
+            declined: None,
             losses_due,
             losses_cut: false,
             refused: VecDeque::new(),

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use tokio::time::Instant;
 use wire::ids::Sequence;
 use wire::message::TenantIndex;
 use wire::session::gateway::{Outgoing as Sending, SendError};
@@ -10,7 +11,7 @@ use super::{Answer, Exchange, News, Reading, Tenant};
 use crate::outbox::{Loss, Outgoing, Priority};
 use crate::uplink::feed::Wanted;
 
-impl<N: FnMut(News) + Send> Exchange<'_, N> {
+impl<N: FnMut(News) -> Option<Instant> + Send> Exchange<'_, N> {
     /// The next question to a store: receipts first, since they are few and free space.
     pub(super) fn read_next(&mut self) -> Option<Reading> {
         let due = |tenant: &Tenant| tenant.admitted && tenant.losses_due;
