@@ -306,8 +306,8 @@ async fn failed(uplink: Option<&Uplink>) -> UplinkError {
 
 /// What a tenant's plugins are told of its uplink.
 fn uplink_state(tenant: &Tenant, view: Option<&UplinkView>) -> UplinkState {
-    let link = view.and_then(|view| view.of_tenant(&tenant.id));
-    Arc::new(move || match link.as_ref().map(|link| link.state()) {
+    let link = view.map(|view| view.of_tenant(&tenant.id));
+    Arc::new(move || match link.as_ref().and_then(|link| link.state()) {
         Some(LinkState::Connected) => runtime::Uplink::Up,
         Some(LinkState::Connecting | LinkState::Waiting) => runtime::Uplink::Down,
         Some(LinkState::Parked | LinkState::GivenUp | LinkState::Stopped) | None => runtime::Uplink::Parked,
