@@ -4,13 +4,20 @@
 //! gateway   POST /v1/challenge                     → Challenge
 //!           POST /v1/register       Register       → Registration | Pending | Problem
 //!           POST /v1/renew          Renew          → Registration | Problem        (by its operational certificate)
-//!           GET  /v1/assignments                   → Registration without certificate
+//!           GET  /v1/assignments?after=&wait=      → Registration without certificate
 //! stamp     GET  /v1/stamps/ID/roster?after=&wait= → Roster                         (by its certificate)
 //!           POST /v1/stamps/ID/fenced  Fenced      → 204
 //!           POST /v1/stamps/ID/report  Report      → 204
+//!           GET  /v1/stamps/ID/desired?after=&ring=&wait= → DesiredStates
+//!           GET  /v1/stamps/ID/contents/SHA256     → its bytes
+//!           POST /v1/stamps/ID/conditions  Conditions → 204
 //! ```
 //! Fields may be added: whoever reads ignores what it does not know. Bytes are base64, times are seconds since 1970 UTC
 //! unless a name says otherwise. No I/O here.
+
+mod desired;
+
+pub use desired::*;
 
 use std::fmt;
 
@@ -129,6 +136,9 @@ pub struct Registration {
     pub trust: String,
     /// Per tenant its stamp.
     pub assignments: Vec<Assigned>,
+    /// Grows with every change of the assignments: what to ask for news after.
+    #[serde(default)]
+    pub revision: u64,
     /// The service's time, for a gateway whose clock is wrong.
     pub now: i64,
 }
@@ -149,6 +159,10 @@ pub struct Assigned {
     /// What becomes of what was not sent before this epoch.
     #[serde(default)]
     pub backlog: Backlog,
+    /// The last epoch at whose beginning the backlog was given up; 0: at none. A gateway that has missed that epoch gives up
+    /// what it stored before, whatever `backlog` says of the present one.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 /// What becomes of what a gateway has not sent when a tenant moves.

@@ -1,10 +1,15 @@
 //! What gateways ask: a challenge, registration, renewal, their assignments.
 
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use wire::ids::{EnrolmentId, GatewayId};
 use wire::provisioning::{Answer, Assigned, Bytes, Challenge, Register, Registration, Renew};
 
@@ -14,7 +19,15 @@ use super::{Service, now};
 use crate::attestation::{self, CHALLENGE_LIFE, Nonce};
 use crate::authority::{Issued, RequestError};
 use crate::model::{Enrolment, Proof};
-use crate::registry::{Registered, Registering, enrolments};
+use crate::registry::{Registered, Registering, assigned, enrolments};
+
+/// Longest wait for a tenant on its way, in seconds.
+const MAX_WAIT: u64 = 60;
+/// A wait is looked after this often, whatever changes.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a gateway has, and the revision of it.
+type Standing = (Registered, u64);
 
 /// `POST /v1/challenge`.
 pub(super) async fn challenge(State(service): State<Arc<Service>>) -> Result<Json<Challenge>, Refused> {
@@ -49,8 +62,11 @@ async fn registered(service: &Service, peer: &Peer, register: &Register) -> Resu
         Registering { gateway: register.gateway.clone(), enrolment, latencies: register.latencies.clone() };
     // The request first: a gateway that cannot have a certificate shall not take up room.
     let issued = issue(service, &register.request, &register.gateway)?;
-    let registered = service.registry.change(move |books| books.register(&registering)).await?;
-    Ok(registration(service, registered, Some(issued)))
+    let registered = service.registry.change(move |books| {
+        let registered = books.register(&registering)?;
+        Ok((registered, books.assigned_revision(&registering.gateway)?))
+    });
+    Ok(registration(service, registered.await?, Some(issued)))
 }
 
 /// `POST /v1/renew`.
@@ -66,14 +82,53 @@ pub(super) async fn renew(
     Ok(Json(registration(&service, registered, Some(issued))))
 }
 
-/// `GET /v1/assignments`.
+/// What is known already, and how long to wait for news.
+#[derive(Deserialize)]
+pub(super) struct Since {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    wait: u64,
+}
+
+/// `GET /v1/assignments?after=REVISION&wait=SECONDS`. There is nothing to wait for unless a tenant is on its way.
 pub(super) async fn assignments(
     State(service): State<Arc<Service>>,
     Extension(peer): Extension<Peer>,
+    Query(since): Query<Since>,
 ) -> Result<Json<Registration>, Refused> {
     let gateway = known(&service, &peer)?;
-    let registered = seen(&service, &gateway, &peer).await?;
+    let mut registered = seen(&service, &gateway, &peer).await?;
+    let until = Instant::now() + Duration::from_secs(since.wait.min(MAX_WAIT));
+    while registered.1 <= since.after && Instant::now() < until {
+        let id = gateway.clone();
+        let moving = service.registry.read(move |db| assigned::standing(db, &id)).await?.moving;
+        // Followed before it is read again, so that no change falls in between.
+        let mut changes: Vec<_> = moving.iter().map(|stamp| service.registry.follow(stamp)).collect();
+        let id = gateway.clone();
+        let standing = service.registry.read(move |db| assigned::standing(db, &id)).await?;
+        if standing.revision <= since.after {
+            if standing.moving.is_empty() {
+                break;
+            }
+            let any = any_changed(&mut changes);
+            // A move may have been sent elsewhere meanwhile: looked at again now and then.
+            let _ = tokio::time::timeout_at(until.min(Instant::now() + LOOK_AGAIN), any).await;
+            continue;
+        }
+        registered = seen(&service, &gateway, &peer).await?;
+    }
     Ok(Json(registration(&service, registered, None)))
+}
+
+/// Until one of them changes.
+async fn any_changed(changes: &mut [watch::Receiver<u64>]) {
+    let mut waiting: Vec<_> = changes.iter_mut().map(|change| Box::pin(change.changed())).collect();
+    std::future::poll_fn(|context| {
+        let ready = waiting.iter_mut().any(|change| change.as_mut().poll(context).is_ready());
+        if ready { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// The enrolment by the certificate of the handshake.
@@ -163,9 +218,9 @@ fn known(service: &Service, peer: &Peer) -> Result<GatewayId, Refused> {
 }
 
 /// What a registered gateway has; a blocked one has nothing.
-async fn seen(service: &Service, gateway: &GatewayId, peer: &Peer) -> Result<Registered, Refused> {
+async fn seen(service: &Service, gateway: &GatewayId, peer: &Peer) -> Result<Standing, Refused> {
     let id = gateway.clone();
-    let result = service.registry.change(move |books| books.again(&id)).await;
+    let result = service.registry.change(move |books| Ok((books.again(&id)?, books.assigned_revision(&id)?))).await;
     if let Err(error) = &result {
         tracing::warn!(%gateway, address = %peer.address, %error, "refused");
     }
@@ -187,7 +242,11 @@ fn issue(service: &Service, request: &Bytes, gateway: &GatewayId) -> Result<Issu
     })
 }
 
-fn registration(service: &Service, registered: Registered, issued: Option<Issued>) -> Registration {
+fn registration(
+    service: &Service,
+    (registered, revision): Standing,
+    issued: Option<Issued>,
+) -> Registration {
     let (certificate, not_after) = issued.map(|issued| (issued.chain, issued.not_after)).unzip();
     let assigned = |(it, endpoints): (crate::model::Assignment, Vec<String>)| Assigned {
         tenant: it.tenant,
@@ -196,6 +255,7 @@ fn registration(service: &Service, registered: Registered, issued: Option<Issued
         epoch: it.epoch,
         devices: it.devices,
         backlog: it.backlog,
+        dropped: it.dropped,
     };
     Registration {
         gateway: registered.gateway.id,
@@ -204,6 +264,7 @@ fn registration(service: &Service, registered: Registered, issued: Option<Issued
         not_after,
         trust: service.trust.clone(),
         assignments: registered.assignments.into_iter().map(assigned).collect(),
+        revision,
         now: now(),
     }
 }
