@@ -9,6 +9,9 @@
 //! ```
 //! A stamp speaks of a release only once it has all of its contents. What was said of a tenant last is what counts.
 //! Nothing said is not nothing desired: a gateway that hears of no release goes on with what it runs.
+//!
+//! A gateway says the condition of what it runs after each welcome, at each change of state, and every 10 s while its
+//! counts change; of a release that it refuses, once per session.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

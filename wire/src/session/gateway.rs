@@ -7,6 +7,7 @@
 mod desired;
 mod event;
 
+pub use desired::MAX_CONDITIONS;
 pub use event::{Closed, Config, Event, Outgoing, SendError, Sent};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -37,8 +38,8 @@ struct Tenant {
     batches: BTreeMap<Sequence, u32>,
     bytes: u64,
     losses: Vec<(Sequence, Sequence)>,
-    /// To be said with the next `poll_transmit`.
-    condition: Option<Condition>,
+    /// To be said with the next `poll_transmit`: at most [`MAX_CONDITIONS`], each of another release.
+    conditions: Vec<Condition>,
 }
 
 /// One session with one stamp, from hello to close.
@@ -370,7 +371,7 @@ impl Tenant {
             batches: BTreeMap::new(),
             bytes: 0,
             losses: Vec::new(),
-            condition: None,
+            conditions: Vec::new(),
         }
     }
 }

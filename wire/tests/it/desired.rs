@@ -304,18 +304,25 @@ fn a_piece_is_never_longer_than_acknowledgements_may_wait() {
 }
 
 #[test]
-fn conditions_said_between_two_writes_are_one() {
+fn conditions_of_a_release_said_between_two_writes_are_one() {
     let (mut gateway, mut stamp) = open(100);
-    for (release, state) in
-        [(1, ConditionState::Fetching), (1, ConditionState::Applied), (2, ConditionState::Refused)]
-    {
-        gateway.condition(condition(ACME, Release(release), state)).unwrap();
-    }
+    let said = [
+        condition(ACME, Release(1), ConditionState::Applied),
+        condition(ACME, Release(2), ConditionState::Fetching),
+        condition(ACME, Release(2), ConditionState::Refused),
+    ];
+    said.iter().for_each(|condition| gateway.condition(condition.clone()).unwrap());
     talk(&mut gateway, &mut stamp);
-    let last = condition(ACME, Release(2), ConditionState::Refused);
-    assert_eq!(stamp.poll_event(), Some(stamp::Event::Condition(last)));
+    assert_eq!(stamp.poll_event(), Some(stamp::Event::Condition(said[0].clone())));
+    assert_eq!(stamp.poll_event(), Some(stamp::Event::Condition(said[2].clone())));
     assert_eq!(stamp.poll_event(), None);
     assert_eq!(gateway.poll_transmit(), None);
+    for release in 0..100 {
+        gateway.condition(condition(ACME, Release(release), ConditionState::Applied)).unwrap();
+    }
+    talk(&mut gateway, &mut stamp);
+    let heard = std::iter::from_fn(|| stamp.poll_event()).count();
+    assert_eq!(heard, gateway::MAX_CONDITIONS, "bounded, however much is said");
 }
 
 #[test]

@@ -5,6 +5,9 @@ use crate::ids::Digest;
 use crate::message::{Condition, Content, Desired, Fetch, MAX_CHUNK_BYTES, TenantIndex, ToStamp, short};
 use crate::session::ProtocolError;
 
+/// Conditions of a tenant that wait to be written; the oldest makes room.
+pub const MAX_CONDITIONS: usize = 4;
+
 impl Session {
     /// Asks for a piece of a content from a byte on; [`Event::Content`] answers. One at a time, over all tenants.
     ///
@@ -29,8 +32,8 @@ impl Session {
         self.fetching
     }
 
-    /// Says what runs for a tenant and how it does, with the next `poll_transmit`. What was said of the tenant and is not
-    /// written then is replaced: the latest counts.
+    /// Says what runs for a tenant and how it does, with the next `poll_transmit`. What was said of the same release and is
+    /// not written yet is replaced: the latest counts.
     ///
     /// # Errors
     /// [`SendError`] if the session is not open or the tenant not admitted.
@@ -38,7 +41,11 @@ impl Session {
         self.ready(condition.tenant)?;
         condition.reason = short(condition.reason);
         let tenant = self.tenants.get_mut(usize::from(condition.tenant.0)).ok_or(SendError::NotAdmitted)?;
-        tenant.condition = Some(condition);
+        tenant.conditions.retain(|before| before.release != condition.release);
+        if tenant.conditions.len() >= MAX_CONDITIONS {
+            tenant.conditions.remove(0);
+        }
+        tenant.conditions.push(condition);
         self.conditions_due = true;
         Ok(())
     }
@@ -47,7 +54,7 @@ impl Session {
         if !std::mem::take(&mut self.conditions_due) || self.state != State::Open {
             return;
         }
-        for condition in self.tenants.iter_mut().filter_map(|tenant| tenant.condition.take()) {
+        for condition in self.tenants.iter_mut().flat_map(|tenant| tenant.conditions.drain(..)) {
             // Of few bytes: never too large.
             let _ = self.transmit.push(&ToStamp::Condition(condition));
         }
