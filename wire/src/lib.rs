@@ -4,7 +4,7 @@
 //! into the bytes of a batch and back, [`frame_json`] into JSON for people and tools, [`message`] are the messages of a
 //! session and their encoding, [`ranges`] are sets of sequence numbers, and [`session`] holds the two state machines
 //! that exchange the messages. [`provisioning`] is what both say to the service that brings them together. [`when`] reads
-//! and writes points in time as people do.
+//! and writes points in time as people do, and [`table`] sets what they read in columns.
 
 pub mod codec;
 pub mod frame;
@@ -14,4 +14,5 @@ pub mod message;
 pub mod provisioning;
 pub mod ranges;
 pub mod session;
+pub mod table;
 pub mod when;

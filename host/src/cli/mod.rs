@@ -14,7 +14,6 @@ mod reload;
 mod state;
 mod status;
 mod step;
-mod table;
 mod when;
 mod which;
 mod why;
@@ -23,6 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use wire::table;
 
 pub use logging::LogFormat;
 
