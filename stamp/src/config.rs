@@ -12,7 +12,7 @@
 //! # What follows has defaults:
 //! listen_tcp = "0.0.0.0:7443"         # for gateways behind networks that block UDP; default: as `listen`; or "off"
 //! identity_hold = "10 min"
-//! admit_per_second = 200              # gateways let in per second; the others are told when to come
+//! admit_per_second = 500              # gateways let in per second; the others are told when to come
 //! landing_queue_mib = 64              # payload that waits to be written; crowded, it slows the gateways down
 //! keep = "30 d"                       # what landed longer ago is deleted; default: nothing ever is
 //!
@@ -33,8 +33,8 @@ use wire::ids::StampId;
 
 use crate::document::{self, ConfigError, ConfigErrors, Document, Table};
 
-/// Gateways let in per second unless the file says otherwise: what one core does of TLS handshakes, twice over.
-pub const ADMIT_PER_SECOND: NonZeroU32 = NonZeroU32::new(200).unwrap();
+/// Gateways let in per second unless the file says otherwise: about half of what one core does (`cargo xtask bench crowd`).
+pub const ADMIT_PER_SECOND: NonZeroU32 = NonZeroU32::new(500).unwrap();
 /// Payload that may wait to be written, unless the file says otherwise.
 pub const LANDING_QUEUE_MIB: NonZeroU32 = NonZeroU32::new(64).unwrap();
 /// The most that `landing_queue_mib` may say: it is memory.
@@ -285,7 +285,7 @@ roster = "/etc/roster.toml"
         assert_eq!(config.roster, RosterSource::File("/etc/roster.toml".into()));
         assert_eq!(config.identity_hold, Duration::from_secs(600));
         assert_eq!(config.listen_tcp, Some(config.listen));
-        assert_eq!((config.admit_per_second.get(), config.landing_queue_mib.get()), (200, 64));
+        assert_eq!((config.admit_per_second.get(), config.landing_queue_mib.get()), (500, 64));
         assert_eq!(config.keep, None);
     }
 

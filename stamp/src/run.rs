@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::config::{Config, Examined, RosterSource};
 use crate::document::ConfigErrors;
@@ -66,6 +67,7 @@ pub fn check(path: &Path) -> Vec<StartError> {
 /// [`StartError`] if it cannot start.
 pub async fn run(path: &Path) -> Result<(), StartError> {
     let config = Config::load(path)?;
+    allow_files();
     let (roster, client) = match &config.roster {
         RosterSource::File(path) => (Roster::load(path)?, None),
         RosterSource::Provisioning(provisioning) => {
@@ -148,6 +150,18 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
     }
     info!("stopped");
     Ok(())
+}
+
+/// Each TCP connection is an open file, and the usual soft limit is 1,024: as many as the system allows.
+fn allow_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        Ok(()) => debug!(files = limit.maximum, "the limit of open files is raised"),
+        Err(error) => warn!(%error, files = limit.current, "the limit of open files could not be raised"),
+    }
 }
 
 fn reload(path: &Path, roster: &watch::Sender<Arc<Roster>>) {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -21,6 +21,7 @@ use wire::session::stamp::{Closed, Event, Session};
 
 use super::admission::{self, Allowed, Declined};
 use super::presence::Place;
+use super::reading::read;
 use super::{Receiver, now};
 use crate::landing::{
     Answer, Answers, Arrival, ArrivalError, Known, Landed, LandingError, Lane, MAX_PENDING, Outcome, Receipt,
@@ -38,8 +39,6 @@ const WINDOW: u32 = 4 << 20;
 const SLOW_WINDOW: u32 = WINDOW / 16;
 /// The queue is crowded from the first level on, until it is below the second.
 const CROWDED: (f64, f64) = (0.75, 0.25);
-/// Bytes read at once.
-const READ_BYTES: usize = 64 << 10;
 /// What a batch may cost to decode: a payload's largest size, and room for its rows as columns.
 const LIMITS: codec::Limits = codec::Limits { frames: 4_096, rows: 1 << 18, bytes: 64 << 20 };
 /// What we say is read by the other end within this time.
@@ -95,7 +94,6 @@ struct Connection<R, W> {
     session: Session,
     reader: R,
     writer: W,
-    buffer: Vec<u8>,
 }
 
 /// What holds while a session is open.
@@ -125,8 +123,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Greeting<R, W> {
     pub(super) async fn serve(self) -> Result<(), ConnectionError> {
         let Self { receiver, peer, reader, writer } = self;
         let session = Session::new(receiver.stamp.clone());
-        let mut connection =
-            Connection { receiver, peer, session, reader, writer, buffer: vec![0; READ_BYTES] };
+        let mut connection = Connection { receiver, peer, session, reader, writer };
         let hello = timeout(HELLO_WITHIN, connection.hello()).await.map_err(|_| ConnectionError::NoHello)?;
         let result = match hello? {
             None => connection.flush().await,
@@ -165,11 +162,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
 
     /// Reads once; `false` at the end of the stream.
     async fn read(&mut self) -> Result<bool, ConnectionError> {
-        let count = self.reader.read(&mut self.buffer).await?;
+        let count = read(&mut self.reader, |bytes| self.session.receive(bytes)).await?;
         if count == 0 {
             self.session.receive_end();
         }
-        self.session.receive(self.buffer.get(..count).unwrap_or_default());
         Ok(count > 0)
     }
 
@@ -301,10 +297,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
             }
             tokio::select! {
                 answers = open.answers.recv() => self.answer(open, answers.unwrap_or_default()),
-                ended = self.reader.read(&mut self.buffer), if open.pending < MAX_PENDING => {
-                    let count = ended?;
-                    self.session.receive(self.buffer.get(..count).unwrap_or_default());
-                    if count == 0 {
+                count = read(&mut self.reader, |bytes| self.session.receive(bytes)), if open.pending < MAX_PENDING => {
+                    if count? == 0 {
                         self.take_events(open).await?;
                         self.session.receive_end();
                         return self.drain(open, None).await;

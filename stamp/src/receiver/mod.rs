@@ -11,6 +11,7 @@ mod connections;
 mod door;
 pub mod listener;
 mod presence;
+mod reading;
 pub mod reset;
 pub mod tcp;
 
@@ -28,9 +29,9 @@ use crate::roster::Roster;
 use door::Door;
 use presence::Presence;
 
-/// Gateways connected at once, by whichever transport; one more is refused until another has gone. Each costs about
-/// 150 KiB.
-const MAX_CONNECTIONS: usize = 4_096;
+/// Gateways connected at once, by whichever transport; one more is refused until another has gone. What each costs is
+/// measured by `cargo xtask bench crowd`.
+const MAX_CONNECTIONS: usize = 16_384;
 /// Handshake, and then the gateway's stream, are there within this time.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// After the session's end the gateway has read our last words, and closes, within this time.

@@ -6,7 +6,8 @@ use super::{Message, MessageError, PREAMBLE};
 
 /// Cuts one direction of a stream into messages. Feed bytes, then take messages until there is none.
 ///
-/// Holds at most one message and what was fed beyond it. After an error it yields nothing more.
+/// Holds at most one message and what was fed beyond it, and no memory where there is neither: a stamp has thousands of
+/// silent ones. After an error it yields nothing more.
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: BytesMut,
@@ -56,6 +57,10 @@ impl Decoder {
         if self.failed || (!self.opened && !self.open()?) {
             return Ok(None);
         }
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+            return Ok(None);
+        }
         let Some(([a, b, c, d, kind], _)) = self.buffer.split_first_chunk::<5>().map(|(h, r)| (*h, r)) else {
             return Ok(None);
         };
@@ -89,5 +94,26 @@ impl Decoder {
             (6, _) => Err(MessageError::Framing(self.buffer.get(6).copied().unwrap_or_default())),
             _ => Err(foreign(&self.buffer)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Bye, ToStamp};
+    use super::*;
+
+    #[test]
+    fn a_decoder_with_nothing_to_do_holds_no_memory() {
+        let mut bytes = BytesMut::from(&PREAMBLE[..]);
+        for _ in 0..100 {
+            let bye = ToStamp::Bye(Bye { text: "x".repeat(900) });
+            assert!(bye.encode(&mut bytes).unwrap().is_none());
+        }
+        let mut decoder = Decoder::default();
+        for part in bytes.chunks(60_000) {
+            decoder.feed(part);
+            while decoder.next_message::<ToStamp>().unwrap().is_some() {}
+        }
+        assert_eq!((decoder.buffered(), decoder.buffer.capacity()), (0, 0));
     }
 }
