@@ -9,13 +9,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Names a server certificate is made out to, so that it works on one machine by any of them.
 const SERVER_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -23,7 +26,7 @@ const SERVER_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// A certificate authority in a folder.
 pub struct Pki {
     dir: PathBuf,
-    authority: CertifiedIssuer<'static, KeyPair>,
+    authority: Issuer<'static, KeyPair>,
 }
 
 /// Where a certificate and its key lie.
@@ -33,6 +36,43 @@ pub struct Identity {
     pub certificate: PathBuf,
     /// Its key, PEM (PKCS 8).
     pub key: PathBuf,
+}
+
+/// A certificate, with those behind it, and its key: what a client shows in a handshake.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// Its own certificate first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: Arc<PrivateKeyDer<'static>>,
+}
+
+impl Credentials {
+    /// Of PEM.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn of(certificates: &str, key: &str) -> Result<Self> {
+        let chain = CertificateDer::pem_slice_iter(certificates.as_bytes()).collect::<Result<_, _>>()?;
+        Ok(Self { chain, key: Arc::new(PrivateKeyDer::from_pem_slice(key.as_bytes())?) })
+    }
+
+    /// SHA-256 of the certificate, by which a single gateway is enrolled.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let own = self.chain.first().map_or(&[][..], |own| own.as_ref());
+        ring::digest::digest(&ring::digest::SHA256, own).as_ref().try_into().unwrap_or_default()
+    }
+}
+
+impl Identity {
+    /// What is in the files.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn credentials(&self) -> Result<Credentials> {
+        Credentials::of(&fs::read_to_string(&self.certificate)?, &fs::read_to_string(&self.key)?)
+    }
 }
 
 impl Pki {
@@ -45,9 +85,23 @@ impl Pki {
         let mut params = params("Sluice throwaway CA", &[])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-        write(&dir.join("ca.crt"), &authority.pem())?;
-        write_secret(&dir.join("ca.key"), &authority.key().serialize_pem())?;
+        let key = KeyPair::generate()?;
+        write(&dir.join("ca.crt"), &params.self_signed(&key)?.pem())?;
+        write_secret(&dir.join("ca.key"), &key.serialize_pem())?;
+        Self::open(dir)
+    }
+
+    /// The authority that is in a folder, also one that somebody else has made there: for certificates that its owner would
+    /// not issue.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let read = |name: &str| {
+            let path = dir.join(name);
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        let authority = Issuer::from_ca_cert_pem(&read("ca.crt")?, KeyPair::from_pem(&read("ca.key")?)?)?;
         Ok(Self { dir: dir.to_owned(), authority })
     }
 
@@ -55,6 +109,14 @@ impl Pki {
     #[must_use]
     pub fn trust(&self) -> PathBuf {
         self.dir.join("ca.crt")
+    }
+
+    /// The authority's certificate, DER: by which a group is enrolled.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn authority_der(&self) -> Result<Vec<u8>> {
+        Ok(CertificateDer::from_pem_file(self.trust())?.to_vec())
     }
 
     /// A server certificate for localhost: the stamp's or the MQTT listener's.
@@ -108,23 +170,44 @@ impl Pki {
         self.issue(&format!("device-{user}"), user, &[])
     }
 
+    /// A certificate for localhost with that common name, changed as a test wants it; in memory alone.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn credentials(
+        &self,
+        common_name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Result<Credentials> {
+        let mut params = params(common_name, &SERVER_NAMES)?;
+        change(&mut params);
+        let (certificate, key) = self.signed(params)?;
+        Credentials::of(&certificate, &key)
+    }
+
     fn issue(&self, file: &str, common_name: &str, names: &[&str]) -> Result<Identity> {
         self.sign(params(common_name, names)?, file)
     }
 
-    fn sign(&self, mut params: CertificateParams, file: &str) -> Result<Identity> {
+    /// Certificate and key, PEM.
+    fn signed(&self, mut params: CertificateParams) -> Result<(String, String)> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.authority)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+
+    fn sign(&self, params: CertificateParams, file: &str) -> Result<Identity> {
+        let (certificate, key) = self.signed(params)?;
         let identity = Identity {
             certificate: self.dir.join(format!("{file}.crt")),
             key: self.dir.join(format!("{file}.key")),
         };
-        write(&identity.certificate, &certificate.pem())?;
-        write_secret(&identity.key, &key.serialize_pem())?;
+        write(&identity.certificate, &certificate)?;
+        write_secret(&identity.key, &key)?;
         Ok(identity)
     }
 }
