@@ -126,8 +126,10 @@ pub struct Gateway {
     pub blocked: bool,
     /// First registered: nanoseconds since 1970 UTC.
     pub registered: i64,
-    /// Last registered or renewed.
+    /// Last registered, renewed, or asked.
     pub seen: i64,
+    /// When its certificate ends, in seconds since 1970 UTC; `None`: not known.
+    pub certificate_ends: Option<i64>,
 }
 
 /// A tenant of a gateway and the stamp that serves it.
@@ -145,6 +147,9 @@ pub struct Assignment {
     pub devices: u32,
     /// What becomes of the backlog at this epoch's beginning.
     pub backlog: Backlog,
+    /// The last epoch at whose beginning the backlog was given up; 0: at none. A gateway that has missed that epoch gives
+    /// up what it stored before, though it was moved again since.
+    pub dropped: u64,
 }
 
 /// What an operator wants done, as an operation.

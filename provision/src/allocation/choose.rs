@@ -1,5 +1,7 @@
 //! The choice among the stamps that may serve.
 
+use std::cmp::Ordering;
+
 use wire::ids::StampId;
 
 use super::request::{Policy, Request};
@@ -21,11 +23,7 @@ pub struct Choice {
 pub fn allocate(request: &Request<'_>, stamps: &Stamps) -> Option<StampId> {
     let key = key(request);
     let fitting = candidates(request, stamps).filter(|entry| entry.misfit(request).is_none());
-    let best = fitting.max_by(|one, other| {
-        let (one_rank, other_rank) = (rank(request, key, one), rank(request, key, other));
-        // Names settle a tie, so that the answer does not depend on the order in which stamps were added.
-        one_rank.total_cmp(&other_rank).then_with(|| other.stamp.id.cmp(&one.stamp.id))
-    });
+    let best = fitting.max_by(|one, other| compare(request, key, one, other));
     best.map(|entry| entry.stamp.id.clone())
 }
 
@@ -40,12 +38,15 @@ pub fn explain(request: &Request<'_>, stamps: &Stamps) -> Choice {
             Some(misfit) => misfits.push((entry.stamp.id.clone(), misfit)),
         }
     }
-    fitting.sort_by(|one, other| {
-        let order = rank(request, key, other).total_cmp(&rank(request, key, one));
-        order.then_with(|| one.stamp.id.cmp(&other.stamp.id))
-    });
+    fitting.sort_by(|one, other| compare(request, key, other, one));
     let fitting: Vec<StampId> = fitting.into_iter().map(|entry| entry.stamp.id.clone()).collect();
     Choice { stamp: fitting.first().cloned(), fitting, misfits }
+}
+
+/// Why one stamp may not serve a request; `None`: it may, or there is none of that name.
+#[must_use]
+pub fn judge(request: &Request<'_>, stamps: &Stamps, stamp: &StampId) -> Option<Misfit> {
+    stamps.entry(stamp).and_then(|entry| entry.misfit(request))
 }
 
 /// The stamps to look at: of a pinned tenant one.
@@ -55,7 +56,17 @@ fn candidates<'a>(request: &Request<'_>, stamps: &'a Stamps) -> impl Iterator<It
     pinned.flatten().into_iter().chain(all)
 }
 
-/// How well a stamp suits: the largest is chosen.
+/// The better of two is the greater. A tenant with stamps of its own fills those before it takes an empty one, which the
+/// next such tenant may need; names settle a tie, so that the answer does not depend on the order in which stamps were added.
+fn compare(request: &Request<'_>, key: u64, one: &Entry, other: &Entry) -> Ordering {
+    let home = |entry: &Entry| request.dedicated && entry.occupant().is_some();
+    home(one)
+        .cmp(&home(other))
+        .then_with(|| rank(request, key, one).total_cmp(&rank(request, key, other)))
+        .then_with(|| other.stamp.id.cmp(&one.stamp.id))
+}
+
+/// How well a stamp suits.
 fn rank(request: &Request<'_>, key: u64, entry: &Entry) -> f64 {
     match request.policy {
         Policy::Hashed => rendezvous(key, entry.hash, entry.stamp.weight),

@@ -16,6 +16,6 @@ mod stamps;
 #[cfg(test)]
 mod tests;
 
-pub use choose::{Choice, allocate, explain};
+pub use choose::{Choice, allocate, explain, judge};
 pub use request::{Policy, Request};
 pub use stamps::{Misfit, PromiseError, Ring, Stamp, StampState, Stamps, Tenancy};

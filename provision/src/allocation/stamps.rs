@@ -238,6 +238,27 @@ impl Stamps {
         }
     }
 
+    /// Makes a promise larger or smaller.
+    ///
+    /// # Errors
+    /// [`PromiseError`]: it is as it was.
+    pub fn adjust(&mut self, id: &StampId, from: u32, to: u32) -> Result<(), PromiseError> {
+        let entry = self.entry(id).ok_or_else(|| PromiseError::Unknown(id.clone()))?;
+        let (room, wanted) = (entry.room(), to.saturating_sub(from));
+        if wanted > room {
+            return Err(PromiseError::Full { stamp: id.clone(), room, wanted });
+        }
+        self.readjust(id, from, to);
+        Ok(())
+    }
+
+    /// As [`Stamps::adjust`], whatever the limits are now: when a change is taken back.
+    pub(crate) fn readjust(&mut self, id: &StampId, from: u32, to: u32) {
+        if let Some(entry) = self.entry_mut(id) {
+            entry.promised = entry.promised.saturating_sub(from).saturating_add(to);
+        }
+    }
+
     /// Promises what was promised before, whatever the limits are now: at a start, and when a change is taken back.
     pub(crate) fn restore(&mut self, id: &StampId, tenant: &TenantId, devices: u32) {
         let Some(entry) = self.entry_mut(id) else { return };
@@ -247,7 +268,7 @@ impl Stamps {
         }
     }
 
-    /// Takes a stamp out that was added by a change that failed.
+    /// Takes a stamp out to which nothing is promised.
     pub(crate) fn remove(&mut self, id: &StampId) {
         let Some(place) = self.places.remove(id) else { return };
         self.entries.remove(place);
@@ -278,7 +299,7 @@ impl Entry {
         f64::from(self.promised) / f64::from(self.stamp.max_devices.max(1))
     }
 
-    fn occupant(&self) -> Option<&TenantId> {
+    pub(super) fn occupant(&self) -> Option<&TenantId> {
         self.occupants.keys().next()
     }
 

@@ -136,6 +136,22 @@ fn a_stamp_of_its_own_is_shared_with_nobody() {
 }
 
 #[test]
+fn a_tenant_fills_its_own_stamps_before_it_takes_an_empty_one() {
+    let single = |number| Stamp { tenancy: Tenancy::Single, ..stamp(&format!("s-{number}")) };
+    let mut stamps = of((0..8).map(single));
+    let mut taken = std::collections::BTreeSet::new();
+    for number in 0..50 {
+        let asked = Asked::new(&format!("g-{number}"), "acme");
+        let request = Request { dedicated: true, ..asked.request() };
+        let chosen = allocate(&request, &stamps).unwrap();
+        assert_eq!(explain(&request, &stamps).stamp, Some(chosen.clone()), "the dry run says the same");
+        stamps.promise(&chosen, &asked.tenant, 10).unwrap();
+        taken.insert(chosen);
+    }
+    assert_eq!(taken.len(), 1, "one has room for all of them");
+}
+
+#[test]
 fn the_nearest_and_the_emptiest_are_found() {
     let mut stamps = of(["a", "b", "c"].map(stamp));
     let asked = Asked::new("g", "acme");

@@ -70,6 +70,7 @@ impl From<RegistryError> for Refused {
                 ),
                 Refusal::Promise(_) => (StatusCode::CONFLICT, "full", "choose another stamp"),
                 Refusal::InUse { .. } => (StatusCode::CONFLICT, "in_use", "move what uses it away first"),
+                Refusal::Unfit { .. } => (StatusCode::CONFLICT, "unfit", "ask for something else"),
                 Refusal::Moving { .. } => (StatusCode::CONFLICT, "moving", "wait for the move, or abort it"),
             },
             RegistryError::Busy => return Self::busy(),

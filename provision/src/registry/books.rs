@@ -24,6 +24,7 @@ pub struct Books<'a> {
 enum Undo {
     Release(StampId, TenantId, u32),
     Promise(StampId, TenantId, u32),
+    Adjust(StampId, u32, u32),
     Put(Stamp),
     Remove(StampId),
 }
@@ -68,6 +69,21 @@ impl<'a> Books<'a> {
         self.undo.push(Undo::Promise(stamp.clone(), tenant.clone(), devices));
     }
 
+    /// Another number of devices for a promise that is there.
+    pub(super) fn adjust(&mut self, stamp: &StampId, from: u32, to: u32) -> Result<(), RegistryError> {
+        self.stamps.adjust(stamp, from, to).map_err(super::Refusal::from)?;
+        self.undo.push(Undo::Adjust(stamp.clone(), to, from));
+        Ok(())
+    }
+
+    /// Takes a stamp out to which nothing is promised.
+    pub(super) fn remove(&mut self, id: &StampId) {
+        if let Some(before) = self.stamps.get(id).cloned() {
+            self.undo.push(Undo::Put(before));
+            self.stamps.remove(id);
+        }
+    }
+
     pub(super) fn put(&mut self, stamp: Stamp) {
         self.undo.push(match self.stamps.get(&stamp.id) {
             Some(before) => Undo::Put(before.clone()),
@@ -96,6 +112,7 @@ impl<'a> Books<'a> {
                 Undo::Release(stamp, tenant, devices) => self.stamps.release(&stamp, &tenant, devices),
                 // What was released fits again: nothing came in between.
                 Undo::Promise(stamp, tenant, devices) => self.stamps.restore(&stamp, &tenant, devices),
+                Undo::Adjust(stamp, from, to) => self.stamps.readjust(&stamp, from, to),
                 Undo::Put(stamp) => self.stamps.put(stamp),
                 Undo::Remove(stamp) => self.stamps.remove(&stamp),
             }

@@ -34,6 +34,16 @@ impl Books<'_> {
             }
             .into());
         }
+        if let Proof::Fingerprint(digest) = &enrolment.proof
+            && let Some(other) = by_fingerprint(self.db, digest).map_err(|error| self.failed(&error))?
+        {
+            return Err(Refusal::Taken {
+                what: "the certificate of enrolment",
+                name: other.id.to_string(),
+                difference: "a certificate is one gateway's".to_owned(),
+            }
+            .into());
+        }
         self.insert_enrolment(enrolment).map_err(|error| self.failed(&error))
     }
 
@@ -72,6 +82,62 @@ impl Books<'_> {
             .prepare_cached("UPDATE enrolments SET blocked = ?2 WHERE id = ?1")
             .and_then(|mut statement| statement.execute(params![id.as_str(), blocked]));
         match changed.map_err(|error| self.failed(&error))? {
+            0 => Err(unknown("enrolment", id)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Other tenants, another environment; `None` leaves it.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`].
+    pub fn change_enrolment(
+        &mut self,
+        id: &EnrolmentId,
+        shares: Option<&[Share]>,
+        environment: Option<&Environment>,
+    ) -> Result<(), RegistryError> {
+        for share in shares.unwrap_or_default() {
+            self.tenant(&share.tenant)?;
+        }
+        let shares = shares.map(|shares| serde_json::to_string(shares).unwrap_or_default());
+        let changed = self
+            .db
+            .prepare_cached(
+                "UPDATE enrolments SET shares = ifnull(?2, shares), environment = ifnull(?3, environment)
+                 WHERE id = ?1",
+            )
+            .and_then(|mut statement| {
+                statement.execute(params![id.as_str(), shares, environment.map(Environment::as_str)])
+            });
+        match changed.map_err(|error| self.failed(&error))? {
+            0 => Err(unknown("enrolment", id)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes an enrolment out that no gateway came in by.
+    ///
+    /// # Errors
+    /// [`Refusal::InUse`], [`Refusal::Unknown`].
+    pub fn remove_enrolment(&mut self, id: &EnrolmentId) -> Result<(), RegistryError> {
+        let gateways = gateways_of(self.db, id).map_err(|error| self.failed(&error))?;
+        if gateways > 0 {
+            return Err(Refusal::InUse {
+                what: "enrolment",
+                name: id.to_string(),
+                why: format!("{gateways} gateways came in by it: remove them first, or block it"),
+            }
+            .into());
+        }
+        let removed =
+            self.db.prepare_cached("DELETE FROM fingerprints WHERE enrolment = ?1 AND digest = (SELECT secret FROM enrolments WHERE id = ?1)").and_then(
+                |mut statement| {
+                    statement.execute([id.as_str()])?;
+                    self.db.prepare_cached("DELETE FROM enrolments WHERE id = ?1")?.execute([id.as_str()])
+                },
+            );
+        match removed.map_err(|error| self.failed(&error))? {
             0 => Err(unknown("enrolment", id)),
             _ => Ok(()),
         }
@@ -129,6 +195,16 @@ pub fn list(
     ))?;
     let rows = statement.query_map(params![after.map(EnrolmentId::as_str), limit], read)?;
     rows.collect()
+}
+
+/// Gateways that came in by an enrolment.
+///
+/// # Errors
+/// SQLite's.
+pub fn gateways_of(connection: &Connection, id: &EnrolmentId) -> rusqlite::Result<u32> {
+    connection
+        .prepare_cached("SELECT count(*) FROM gateways WHERE enrolment = ?1")?
+        .query_row([id.as_str()], |row| row.get(0))
 }
 
 /// The enrolment of a single gateway has the gateway's name.

@@ -7,9 +7,15 @@
 //!
 //! Decides who may have what; knows no protocol.
 
+pub mod assigned;
+pub mod audit;
+pub mod backup;
 mod books;
 mod changes;
+pub mod counts;
 pub mod enrolments;
+pub mod gateways;
+pub mod history;
 pub mod moves;
 pub mod operations;
 pub mod register;
@@ -104,8 +110,16 @@ pub enum Refusal {
         /// Who uses it.
         why: String,
     },
+    /// The rules forbid what was asked for.
+    #[error("{what}: {why}")]
+    Unfit {
+        /// What was asked for.
+        what: String,
+        /// Why not.
+        why: String,
+    },
     /// The tenant is on its way already.
-    #[error("tenant {tenant} of gateway {gateway} is being moved already: wait for that, or abort it")]
+    #[error("tenant {tenant} of gateway {gateway} is being moved")]
     Moving {
         /// The gateway.
         gateway: GatewayId,

@@ -6,15 +6,17 @@
 //! complete   the assignment is the destination's, one epoch on; the destination begins with the watermark
 //! ```
 //! Until the watermark is there the assignment is the origin's, and the move can be aborted: the pair then goes on at the
-//! origin, two epochs on, so that nobody mixes up what was told before. A stamp that is lost for good cannot tell a
-//! watermark: such a move completes without one, which is said by who asks for it.
+//! origin, two epochs on, so that nobody mixes up what was told before. A move whose destination cannot take it any more
+//! gets another one: the destination hears of it only when it completes. A stamp that is lost for good cannot tell a
+//! watermark: such a move completes with what is known of the stamps before it, which is said by who asks for it.
 
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use wire::ids::{Environment, GatewayId, StampId, TenantId};
 use wire::provisioning::{Backlog, Watermark};
 
-use super::register::{assignment, one, request};
+use super::gateways::one;
+use super::register::{assignment, request};
 use super::stamps::{from_word, word};
 use super::{Books, Refusal, RegistryError, stored, unknown};
 use crate::allocation::Request;
@@ -39,7 +41,14 @@ pub struct Move {
     pub backlog: Backlog,
     /// The operation it is part of.
     pub operation: Option<i64>,
+    /// Since when: nanoseconds since 1970 UTC; `None`: not known.
+    pub begun: Option<i64>,
 }
+
+/// Nothing is known to have landed, as JSON.
+const NO_WATERMARK: &str = "[]";
+
+const COLUMNS: &str = "gateway, tenant, origin, destination, epoch, devices, backlog, operation, begun";
 
 impl Books<'_> {
     /// Begins a move to `destination`, or where the rules send it.
@@ -75,6 +84,7 @@ impl Books<'_> {
             devices: assigned.devices,
             backlog,
             operation,
+            begun: Some(self.now()),
         };
         let revision = self.next_revision();
         self.touch(&moving.origin);
@@ -95,14 +105,23 @@ impl Books<'_> {
         watermark: &Watermark,
     ) -> Result<Option<Move>, RegistryError> {
         let moving = self.moving(gateway, tenant)?;
+        let text = serde_json::to_string(watermark).unwrap_or_else(|_| NO_WATERMARK.to_owned());
         let Some(moving) = moving.filter(|moving| moving.origin == *origin && moving.epoch == epoch) else {
+            // A gateway that was removed: should it come back, its next stamp begins there.
+            self.keep_late_watermark(origin, (gateway, tenant), epoch, &text)
+                .map_err(|error| self.failed(&error))?;
             return Ok(None);
         };
-        self.complete(&moving, Some(watermark))?;
+        self.complete(&moving, &text)?;
+        if let Some(operation) = moving.operation {
+            let text = format!("tenant {tenant} of gateway {gateway}: at {} now", moving.destination);
+            self.note(operation, &text)?;
+        }
         Ok(Some(moving))
     }
 
-    /// Completes a move whose origin is lost for good.
+    /// Completes a move whose origin is lost for good. The destination begins with what the stamps before that one had
+    /// landed, as far as it was told.
     ///
     /// # Errors
     /// [`Refusal::Unknown`] if there is no such move.
@@ -112,8 +131,32 @@ impl Books<'_> {
         tenant: &TenantId,
     ) -> Result<Move, RegistryError> {
         let moving = self.moving(gateway, tenant)?.ok_or_else(|| unknown("move of gateway", gateway))?;
-        self.complete(&moving, None)?;
+        let known = self.last_watermark(&moving).map_err(|error| self.failed(&error))?;
+        self.complete(&moving, known.as_deref().unwrap_or(NO_WATERMARK))?;
         Ok(moving)
+    }
+
+    /// Sends a move under way elsewhere: its destination cannot take it any more. Gives the new destination.
+    ///
+    /// # Errors
+    /// [`Refusal::NoStamp`]: it goes on as it was.
+    pub fn redirect_move(&mut self, moving: &Move) -> Result<StampId, RegistryError> {
+        let Move { gateway, tenant, origin, destination, devices, .. } = moving;
+        let known = one(self.db, gateway).map_err(|error| self.failed(&error))?;
+        let known = known.ok_or_else(|| unknown("gateway", gateway))?;
+        let environment = self.stamps().get(destination).map(|stamp| stamp.environment.clone());
+        let environment = environment.ok_or_else(|| unknown("stamp", destination))?;
+        let rules = self.tenant(tenant)?;
+        let request = request(&known, &rules, *devices, &environment, &[]);
+        let other = self.choose(&Request { except: Some(origin), ..request })?;
+        self.promise(&other, tenant, *devices)?;
+        self.release(destination, tenant, *devices);
+        let written = self
+            .db
+            .prepare_cached("UPDATE moves SET destination = ?3 WHERE gateway = ?1 AND tenant = ?2")
+            .and_then(|mut statement| statement.execute([gateway.as_str(), tenant.as_str(), other.as_str()]));
+        written.map_err(|error| self.failed(&error))?;
+        Ok(other)
     }
 
     /// Gives a move up: the pair stays where it was, two epochs on.
@@ -142,17 +185,20 @@ impl Books<'_> {
     pub fn moving(&self, gateway: &GatewayId, tenant: &TenantId) -> Result<Option<Move>, RegistryError> {
         let found = self
             .db
-            .prepare_cached(
-                "SELECT gateway, tenant, origin, destination, epoch, devices, backlog, operation FROM moves
-                 WHERE gateway = ?1 AND tenant = ?2",
-            )
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM moves WHERE gateway = ?1 AND tenant = ?2"))
             .and_then(|mut statement| {
                 statement.query_row([gateway.as_str(), tenant.as_str()], read).optional()
             });
         found.map_err(|error| self.failed(&error))
     }
 
-    fn complete(&mut self, moving: &Move, watermark: Option<&Watermark>) -> Result<(), RegistryError> {
+    /// The watermark is JSON.
+    fn complete(&mut self, moving: &Move, watermark: &str) -> Result<(), RegistryError> {
+        let dropped = match moving.backlog {
+            Backlog::Drop => moving.epoch,
+            // What was to be given up before still is: the gateway may not have heard of it yet.
+            Backlog::Carry => self.assigned(&moving.gateway, &moving.tenant)?.dropped,
+        };
         self.forget_move(moving).map_err(|error| self.failed(&error))?;
         // It may have been at the destination before: that is over now.
         self.forget_departure(&moving.destination, &moving.gateway, &moving.tenant)
@@ -166,7 +212,32 @@ impl Books<'_> {
             epoch: moving.epoch,
             devices: moving.devices,
             backlog: moving.backlog,
-        })
+            dropped,
+        })?;
+        self.count_done(moving.operation).map_err(|error| self.failed(&error))
+    }
+
+    fn count_done(&self, operation: Option<i64>) -> rusqlite::Result<()> {
+        if let Some(operation) = operation {
+            self.db
+                .prepare_cached("UPDATE operations SET done = done + 1 WHERE id = ?1")?
+                .execute([operation])?;
+        }
+        Ok(())
+    }
+
+    /// What is known to have landed of a pair before it came to the stamp it leaves now.
+    fn last_watermark(&self, moving: &Move) -> rusqlite::Result<Option<String>> {
+        self.db
+            .prepare_cached(
+                "SELECT watermark FROM departures
+                 WHERE gateway = ?1 AND tenant = ?2 AND epoch < ?3 AND watermark IS NOT NULL
+                 ORDER BY epoch DESC LIMIT 1",
+            )?
+            .query_row(params![moving.gateway.as_str(), moving.tenant.as_str(), moving.epoch as i64], |row| {
+                row.get(0)
+            })
+            .optional()
     }
 
     fn assigned(&self, gateway: &GatewayId, tenant: &TenantId) -> Result<Assignment, RegistryError> {
@@ -175,10 +246,13 @@ impl Books<'_> {
     }
 
     fn write_move(&self, moving: &Move, revision: i64) -> rusqlite::Result<()> {
-        let Move { gateway, tenant, origin, destination, epoch, devices, backlog, operation } = moving;
+        let Move { gateway, tenant, origin, destination, epoch, devices, backlog, operation, begun } = moving;
         let pair = (gateway.as_str(), tenant.as_str(), *epoch as i64);
-        self.db.prepare_cached("INSERT INTO moves VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?.execute(
-            params![
+        self.db
+            .prepare_cached(&format!(
+                "INSERT INTO moves ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+            ))?
+            .execute(params![
                 pair.0,
                 pair.1,
                 origin.as_str(),
@@ -186,9 +260,9 @@ impl Books<'_> {
                 pair.2,
                 devices,
                 word(backlog),
-                operation
-            ],
-        )?;
+                operation,
+                begun,
+            ])?;
         self.db
             .prepare_cached("INSERT OR REPLACE INTO departures VALUES (?1, ?2, ?3, ?4, ?5, NULL)")?
             .execute(params![origin.as_str(), pair.0, pair.1, pair.2, revision])?;
@@ -201,7 +275,7 @@ impl Books<'_> {
             .execute([moving.gateway.as_str(), moving.tenant.as_str()])
     }
 
-    fn forget_departure(
+    pub(super) fn forget_departure(
         &self,
         stamp: &StampId,
         gateway: &GatewayId,
@@ -212,8 +286,22 @@ impl Books<'_> {
             .execute([stamp.as_str(), gateway.as_str(), tenant.as_str()])
     }
 
-    fn keep_watermark(&self, moving: &Move, watermark: Option<&Watermark>) -> rusqlite::Result<usize> {
-        let text = watermark.and_then(|watermark| serde_json::to_string(watermark).ok());
+    fn keep_late_watermark(
+        &self,
+        origin: &StampId,
+        (gateway, tenant): (&GatewayId, &TenantId),
+        epoch: u64,
+        watermark: &str,
+    ) -> rusqlite::Result<usize> {
+        self.db
+            .prepare_cached(
+                "UPDATE departures SET watermark = ?5
+                 WHERE stamp = ?1 AND gateway = ?2 AND tenant = ?3 AND epoch = ?4 AND watermark IS NULL",
+            )?
+            .execute(params![origin.as_str(), gateway.as_str(), tenant.as_str(), epoch as i64, watermark])
+    }
+
+    fn keep_watermark(&self, moving: &Move, watermark: &str) -> rusqlite::Result<usize> {
         self.db
             .prepare_cached(
                 "UPDATE departures SET watermark = ?4 WHERE stamp = ?1 AND gateway = ?2 AND tenant = ?3",
@@ -222,7 +310,7 @@ impl Books<'_> {
                 moving.origin.as_str(),
                 moving.gateway.as_str(),
                 moving.tenant.as_str(),
-                text.unwrap_or_else(|| "[]".to_owned()),
+                watermark,
             ])
     }
 }
@@ -232,11 +320,59 @@ impl Books<'_> {
 /// # Errors
 /// SQLite's.
 pub fn under_way(connection: &rusqlite::Connection, origin: Option<&StampId>) -> rusqlite::Result<Vec<Move>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT gateway, tenant, origin, destination, epoch, devices, backlog, operation FROM moves
-         WHERE ?1 IS NULL OR origin = ?1 ORDER BY gateway, tenant",
-    )?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM moves WHERE ?1 IS NULL OR origin = ?1 ORDER BY gateway, tenant"
+    ))?;
     let rows = statement.query_map([origin.map(StampId::as_str)], read)?;
+    rows.collect()
+}
+
+/// Moves under way of a gateway.
+///
+/// # Errors
+/// SQLite's.
+pub fn of_gateway(connection: &rusqlite::Connection, gateway: &GatewayId) -> rusqlite::Result<Vec<Move>> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM moves WHERE gateway = ?1"))?;
+    let rows = statement.query_map([gateway.as_str()], read)?;
+    rows.collect()
+}
+
+/// Moves of an operation that are under way: how many, and the one that began first.
+///
+/// # Errors
+/// SQLite's.
+pub fn oldest_of(connection: &rusqlite::Connection, operation: i64) -> rusqlite::Result<(u64, Option<Move>)> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM moves WHERE operation = ?1 ORDER BY begun LIMIT 1"
+    ))?;
+    let oldest = statement.query_row([operation], read).optional()?;
+    Ok((under_way_of(connection, operation)? as u64, oldest))
+}
+
+/// Moves under way to a stamp, at most `limit`.
+pub(super) fn towards(
+    connection: &rusqlite::Connection,
+    destination: &StampId,
+    limit: usize,
+) -> rusqlite::Result<Vec<Move>> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM moves WHERE destination = ?1 LIMIT ?2"))?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![destination.as_str(), limit], read)?;
+    rows.collect()
+}
+
+/// Moves under way from a stamp, at most `limit`.
+pub(super) fn away_from(
+    connection: &rusqlite::Connection,
+    origin: &StampId,
+    limit: usize,
+) -> rusqlite::Result<Vec<Move>> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM moves WHERE origin = ?1 LIMIT ?2"))?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map(params![origin.as_str(), limit], read)?;
     rows.collect()
 }
 
@@ -273,5 +409,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Move> {
         devices: row.get(5)?,
         backlog: from_word(row.get_ref(6)?.as_str()?)?,
         operation: row.get(7)?,
+        begun: row.get(8)?,
     })
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use wire::ids::{EnrolmentId, Environment, GatewayId, StampId, TenantId};
 use wire::provisioning::{Backlog, Latency};
 
+use super::gateways::one;
 use super::stamps::{from_word, word};
 use super::{Books, Refusal, RegistryError, stored, unknown};
 use crate::allocation::{Request, allocate, explain};
@@ -57,7 +58,8 @@ impl Books<'_> {
         self.with_endpoints(gateway, assignments)
     }
 
-    /// What a gateway has that has registered before.
+    /// What a gateway has that has registered before. What its enrolment says now is followed as far as there is room: a
+    /// tenant that is new gets a stamp, a promise becomes larger or smaller.
     ///
     /// # Errors
     /// [`Refusal::Unknown`] and [`Refusal::Blocked`].
@@ -67,8 +69,31 @@ impl Books<'_> {
         let enrolment =
             self.find_enrolment(&known.enrolment)?.ok_or_else(|| unknown("enrolment", &known.enrolment))?;
         let gateway = self.known_or_new(id, &enrolment)?;
-        let assignments = self.assignments(id)?;
+        let mut assignments = self.assignments(id)?;
+        for share in &enrolment.shares {
+            let followed = match assignments.iter_mut().find(|it| it.tenant == share.tenant) {
+                Some(it) if it.devices == share.devices => continue,
+                Some(it) => self.resize(it, share.devices),
+                None => self.assign(&gateway, share, &[]).map(|it| assignments.push(it)),
+            };
+            match followed {
+                // Both come before anything is changed.
+                Err(RegistryError::Refused(Refusal::NoStamp { .. } | Refusal::Promise(_))) => {}
+                other => other?,
+            }
+        }
+        assignments.sort_by(|one, other| one.tenant.cmp(&other.tenant));
         self.with_endpoints(gateway, assignments)
+    }
+
+    /// Another number of devices where a tenant is; not while it is on its way.
+    fn resize(&mut self, assignment: &mut Assignment, devices: u32) -> Result<(), RegistryError> {
+        if self.moving(&assignment.gateway, &assignment.tenant)?.is_some() {
+            return Ok(());
+        }
+        self.adjust(&assignment.stamp, assignment.devices, devices)?;
+        assignment.devices = devices;
+        self.write_assignment(assignment)
     }
 
     fn with_endpoints(
@@ -103,12 +128,14 @@ impl Books<'_> {
                 blocked: false,
                 registered: now,
                 seen: now,
+                certificate_ends: None,
             },
         };
         let written = self
             .db
             .prepare_cached(
-                "INSERT INTO gateways VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE SET seen = ?6",
+                "INSERT INTO gateways (id, enrolment, environment, blocked, registered, seen)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE SET seen = ?6",
             )
             .and_then(|mut statement| {
                 statement.execute(params![
@@ -135,16 +162,34 @@ impl Books<'_> {
         let request = request(gateway, &tenant, share.devices, &gateway.environment, latencies);
         let stamp = self.choose(&request)?;
         self.promise(&stamp, &tenant.id, share.devices)?;
+        let epoch = self.first_epoch(&gateway.id, &tenant.id, &stamp).map_err(|error| self.failed(&error))?;
         let assignment = Assignment {
             gateway: gateway.id.clone(),
             tenant: tenant.id,
             stamp,
-            epoch: 1,
+            epoch,
             devices: share.devices,
             backlog: Backlog::Carry,
+            dropped: 0,
         };
         self.write_assignment(&assignment)?;
         Ok(assignment)
+    }
+
+    /// 1; of a gateway that was removed and is back, the epoch of its departure, so that its stamp begins with what the
+    /// one before has landed. The same stamp is one on, so that it does not pass for old news.
+    fn first_epoch(&self, gateway: &GatewayId, tenant: &TenantId, stamp: &StampId) -> rusqlite::Result<u64> {
+        let departed: Option<(String, i64)> = self
+            .db
+            .prepare_cached(
+                "SELECT stamp, epoch FROM departures WHERE gateway = ?1 AND tenant = ?2 ORDER BY epoch DESC LIMIT 1",
+            )?
+            .query_row([gateway.as_str(), tenant.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((from, epoch)) = departed else { return Ok(1) };
+        self.forget_departure(stamp, gateway, tenant)?;
+        let epoch = u64::try_from(epoch).unwrap_or_default();
+        Ok(if from == stamp.as_str() { epoch + 1 } else { epoch })
     }
 
     /// The stamp for a request, or why there is none.
@@ -173,7 +218,7 @@ impl Books<'_> {
         self.touch(&assignment.stamp);
         let written = self
             .db
-            .prepare_cached("INSERT OR REPLACE INTO assignments VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")
+            .prepare_cached("INSERT OR REPLACE INTO assignments VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")
             .and_then(|mut statement| {
                 statement.execute(params![
                     assignment.gateway.as_str(),
@@ -183,6 +228,7 @@ impl Books<'_> {
                     assignment.devices,
                     word(&assignment.backlog),
                     revision,
+                    assignment.dropped as i64,
                 ])
             });
         written.map(|_| ()).map_err(|error| self.failed(&error))
@@ -194,30 +240,6 @@ impl Books<'_> {
     /// Of the file.
     pub fn assignments(&self, gateway: &GatewayId) -> Result<Vec<Assignment>, RegistryError> {
         assignments(self.db, gateway).map_err(|error| self.failed(&error))
-    }
-
-    /// Refuses a gateway everywhere, or takes it again. Its stamps are told.
-    ///
-    /// # Errors
-    /// [`Refusal::Unknown`].
-    pub fn block_gateway(&mut self, id: &GatewayId, blocked: bool) -> Result<(), RegistryError> {
-        let revision = self.next_revision();
-        for assignment in self.assignments(id)? {
-            self.touch(&assignment.stamp);
-        }
-        let changed = self.set_blocked(id, blocked, revision).map_err(|error| self.failed(&error))?;
-        if changed { Ok(()) } else { Err(unknown("gateway", id)) }
-    }
-
-    fn set_blocked(&self, id: &GatewayId, blocked: bool, revision: i64) -> rusqlite::Result<bool> {
-        let changed = self
-            .db
-            .prepare_cached("UPDATE gateways SET blocked = ?2 WHERE id = ?1")?
-            .execute(params![id.as_str(), blocked])?;
-        self.db
-            .prepare_cached("UPDATE assignments SET revision = ?2 WHERE gateway = ?1")?
-            .execute(params![id.as_str(), revision])?;
-        Ok(changed > 0)
     }
 }
 
@@ -244,24 +266,13 @@ pub(super) fn request<'a>(
     }
 }
 
-/// A gateway, if it has registered.
-///
-/// # Errors
-/// SQLite's.
-pub fn one(connection: &Connection, id: &GatewayId) -> rusqlite::Result<Option<Gateway>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, enrolment, environment, blocked, registered, seen FROM gateways WHERE id = ?1",
-    )?;
-    statement.query_row([id.as_str()], read_gateway).optional()
-}
-
 /// A gateway's assignments, by tenant.
 ///
 /// # Errors
 /// SQLite's.
 pub fn assignments(connection: &Connection, gateway: &GatewayId) -> rusqlite::Result<Vec<Assignment>> {
     let mut statement = connection.prepare_cached(
-        "SELECT gateway, tenant, stamp, epoch, devices, backlog FROM assignments WHERE gateway = ?1 ORDER BY tenant",
+        "SELECT gateway, tenant, stamp, epoch, devices, backlog, dropped FROM assignments WHERE gateway = ?1 ORDER BY tenant",
     )?;
     let rows = statement.query_map([gateway.as_str()], read_assignment)?;
     rows.collect()
@@ -277,7 +288,7 @@ pub fn assignment(
     tenant: &TenantId,
 ) -> rusqlite::Result<Option<Assignment>> {
     let mut statement = connection.prepare_cached(
-        "SELECT gateway, tenant, stamp, epoch, devices, backlog FROM assignments WHERE gateway = ?1 AND tenant = ?2",
+        "SELECT gateway, tenant, stamp, epoch, devices, backlog, dropped FROM assignments WHERE gateway = ?1 AND tenant = ?2",
     )?;
     statement.query_row([gateway.as_str(), tenant.as_str()], read_assignment).optional()
 }
@@ -290,16 +301,6 @@ pub(super) fn read_assignment(row: &Row<'_>) -> rusqlite::Result<Assignment> {
         epoch: u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default(),
         devices: row.get(4)?,
         backlog: from_word(row.get_ref(5)?.as_str()?)?,
-    })
-}
-
-fn read_gateway(row: &Row<'_>) -> rusqlite::Result<Gateway> {
-    Ok(Gateway {
-        id: stored(row.get_ref(0)?.as_str()?)?,
-        enrolment: stored(row.get_ref(1)?.as_str()?)?,
-        environment: stored(row.get_ref(2)?.as_str()?)?,
-        blocked: row.get(3)?,
-        registered: row.get(4)?,
-        seen: row.get(5)?,
+        dropped: u64::try_from(row.get::<_, i64>(6)?).unwrap_or_default(),
     })
 }

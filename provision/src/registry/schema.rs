@@ -5,13 +5,18 @@
 //! tenants       id                    the rules of each (JSON)
 //! enrolments    id                    how its gateways attest, which tenants they serve (shares: JSON)
 //! fingerprints  digest → enrolment    to find an enrolment by a certificate
-//! gateways      id                    those that have registered
-//! assignments   gateway, tenant       stamp, epoch, devices promised, backlog policy, revision of the last change
-//! moves         gateway, tenant       moves under way: from, to, the epoch that follows, devices promised at `to`
+//! gateways      id                    those that have registered; when the certificate of each ends (seconds)
+//! assignments   gateway, tenant       stamp, epoch, devices promised, backlog policy, revision of the last change, the
+//!                                     last epoch that gave the backlog up (0: none did)
+//! moves         gateway, tenant       moves under way: from, to, the epoch that follows, devices promised at `to`, since
 //! departures    stamp, gateway, tenant   what a stamp had and must not take any more; the epoch that follows, and its
 //!                                     watermark (JSON), once the stamp has told it
-//! operations    id                    what an operator started: kind, state, step, document (JSON)
+//! operations    id                    what an operator started: kind, state, step, document (JSON), moves made, skipped
+//! pairs         operation, gateway, tenant   what a move or a promotion has yet to begin
 //! journal       operation, at, text   what was done
+//! reports       stamp                 what it said last (JSON), when (seconds)
+//! fill          stamp, day            devices promised when the day was first looked at (seconds): a row a day
+//! audit         id                    what operators did
 //! meta          key → value           revision: grows with every change of an assignment
 //! ```
 //! `PRAGMA user_version` is the schema version; released entries of [`MIGRATIONS`] are never changed.
@@ -23,7 +28,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::RegistryError;
 
 const APPLICATION: i64 = 0x534C_5550;
-const MIGRATIONS: [&str; 1] = [VERSION_1];
+const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
 
 const VERSION_1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -60,6 +65,37 @@ CREATE TABLE operations (
 CREATE TABLE journal (
     id INTEGER PRIMARY KEY, operation INTEGER NOT NULL, at INTEGER NOT NULL, text TEXT NOT NULL);
 CREATE INDEX journal_operation ON journal (operation, id);
+";
+
+/// Operations keep their progress in columns, and what they have yet to begin in rows. Operations of version 1 are not
+/// taken over: their moves under way complete by themselves.
+const VERSION_2: &str = "
+ALTER TABLE gateways ADD COLUMN certificate_ends INTEGER;
+ALTER TABLE assignments ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+UPDATE assignments SET dropped = epoch WHERE backlog = 'drop';
+CREATE INDEX assignments_at ON assignments (stamp, gateway, tenant, devices);
+CREATE INDEX assignments_tenant ON assignments (tenant, gateway, devices);
+ALTER TABLE moves ADD COLUMN begun INTEGER;
+UPDATE moves SET operation = NULL;
+CREATE INDEX moves_operation ON moves (operation);
+CREATE INDEX moves_origin ON moves (origin);
+CREATE INDEX moves_destination ON moves (destination);
+DELETE FROM operations;
+DELETE FROM journal;
+ALTER TABLE operations ADD COLUMN done INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE operations ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX operations_running ON operations (id) WHERE state = 'running';
+CREATE TABLE pairs (
+    operation INTEGER NOT NULL, gateway TEXT NOT NULL, tenant TEXT NOT NULL,
+    PRIMARY KEY (operation, gateway, tenant)) WITHOUT ROWID;
+CREATE INDEX pairs_gateway ON pairs (gateway, operation);
+CREATE TABLE reports (stamp TEXT PRIMARY KEY, at INTEGER NOT NULL, document TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE fill (
+    stamp TEXT NOT NULL, day INTEGER NOT NULL, at INTEGER NOT NULL, promised INTEGER NOT NULL,
+    PRIMARY KEY (stamp, day)) WITHOUT ROWID;
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY, at INTEGER NOT NULL, operator TEXT NOT NULL, address TEXT NOT NULL, action TEXT NOT NULL,
+    subject TEXT NOT NULL, detail TEXT NOT NULL);
 ";
 
 /// Opens the file for writing, makes it where it is missing, and brings it to the current version.
@@ -107,4 +143,48 @@ fn migrate(connection: &mut Connection, version: i64, statements: &str) -> rusql
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", version)?;
     transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_each_former_version_becomes_a_current_one_with_all_that_was_in_it() {
+        for version in 1..=MIGRATIONS.len() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("registry.db");
+            let mut old = Connection::open(&path).unwrap();
+            for (next, statements) in (1..).zip(MIGRATIONS).take(version) {
+                migrate(&mut old, next, statements).unwrap();
+            }
+            old.execute_batch(
+                "INSERT INTO gateways (id, enrolment, environment, blocked, registered, seen)
+                     VALUES ('g1', 'line', 'production', 0, 1, 2);
+                 INSERT INTO assignments (gateway, tenant, stamp, epoch, devices, backlog, revision)
+                     VALUES ('g1', 'acme', 'eu-1', 3, 10, 'drop', 7), ('g1', 'globex', 'eu-1', 1, 5, 'carry', 8);
+                 INSERT INTO stamps VALUES ('eu-1', 'eu', 'production', 'shared', 'slow', 100, 50, 'active', '[]', 1);",
+            )
+            .unwrap();
+            drop(old);
+            let new = open(&path).unwrap();
+            let current: i64 = new.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+            assert_eq!(current, MIGRATIONS.len() as i64);
+            let (stamps, _) = super::super::stamps::load(&new).unwrap();
+            assert_eq!(stamps.promised(&"eu-1".parse().unwrap()), 15);
+            if version == 1 {
+                let dropped: i64 =
+                    new.query_row("SELECT max(dropped) FROM assignments", [], |row| row.get(0)).unwrap();
+                assert_eq!(dropped, 3, "what was given up in version 1 stays given up");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_of_a_newer_version_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry.db");
+        open(&path).unwrap().pragma_update(None, "user_version", MIGRATIONS.len() as i64 + 1).unwrap();
+        assert!(matches!(open(&path), Err(RegistryError::TooNew { .. })));
+    }
 }

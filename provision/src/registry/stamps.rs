@@ -74,6 +74,53 @@ impl Books<'_> {
         Ok(())
     }
 
+    /// Takes a stamp out of the registry that serves nobody.
+    ///
+    /// # Errors
+    /// [`Refusal::InUse`] while something is at it, on its way to it or pinned to it; [`Refusal::Unknown`].
+    pub fn remove_stamp(&mut self, id: &StampId) -> Result<(), RegistryError> {
+        let in_use = |why: String| Refusal::InUse { what: "stamp", name: id.to_string(), why };
+        let counts = self.uses(id).map_err(|error| self.failed(&error))?;
+        match counts {
+            (0, 0, 0) => {}
+            (0, 0, pinned) => return Err(in_use(format!("{pinned} tenants are pinned to it")).into()),
+            (0, moves, _) => {
+                return Err(in_use(format!("{moves} moves to or from it are under way")).into());
+            }
+            (assigned, ..) => {
+                return Err(
+                    in_use(format!("it serves {assigned} tenants of gateways: drain it first")).into()
+                );
+            }
+        }
+        let removed = self
+            .db
+            .prepare_cached("DELETE FROM stamps WHERE id = ?1")
+            .and_then(|mut statement| statement.execute([id.as_str()]))
+            .and_then(|removed| {
+                self.db.prepare_cached("DELETE FROM fill WHERE stamp = ?1")?.execute([id.as_str()])?;
+                self.db.prepare_cached("DELETE FROM reports WHERE stamp = ?1")?.execute([id.as_str()])?;
+                Ok(removed)
+            });
+        if removed.map_err(|error| self.failed(&error))? == 0 {
+            return Err(unknown("stamp", id));
+        }
+        self.remove(id);
+        Ok(())
+    }
+
+    /// Assignments at a stamp, moves to and from it, tenants pinned to it.
+    fn uses(&self, id: &StampId) -> rusqlite::Result<(i64, i64, usize)> {
+        let count = |sql: &str| -> rusqlite::Result<i64> {
+            self.db.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0))
+        };
+        let assigned = count("SELECT count(*) FROM assignments WHERE stamp = ?1")?;
+        let moves = count("SELECT count(*) FROM moves WHERE destination = ?1 OR origin = ?1")?;
+        let tenants = super::tenants::list(self.db)?;
+        let pinned = tenants.iter().filter(|tenant| tenant.pinned.as_ref() == Some(id)).count();
+        Ok((assigned, moves, pinned))
+    }
+
     /// Where a stamp is reached.
     pub(super) fn endpoints(&self, id: &StampId) -> Result<Vec<String>, RegistryError> {
         let found =
@@ -90,14 +137,38 @@ impl Books<'_> {
 /// # Errors
 /// SQLite's.
 pub fn list(connection: &Connection, only: Option<&StampId>) -> rusqlite::Result<Vec<StampRecord>> {
+    match only {
+        Some(_) => some(connection, "?1 IS NOT NULL AND id = ?1", only, u32::MAX),
+        None => page(connection, None, u32::MAX),
+    }
+}
+
+/// Stamps after `after` by name, at most `limit`.
+///
+/// # Errors
+/// SQLite's.
+pub fn page(
+    connection: &Connection,
+    after: Option<&StampId>,
+    limit: u32,
+) -> rusqlite::Result<Vec<StampRecord>> {
+    some(connection, "?1 IS NULL OR id > ?1", after, limit)
+}
+
+fn some(
+    connection: &Connection,
+    which: &str,
+    name: Option<&StampId>,
+    limit: u32,
+) -> rusqlite::Result<Vec<StampRecord>> {
     let sql = format!(
         "SELECT {COLUMNS}, (SELECT count(*) FROM assignments WHERE stamp = id),
             (SELECT ifnull(sum(devices), 0) FROM assignments WHERE stamp = id)
             + (SELECT ifnull(sum(devices), 0) FROM moves WHERE destination = id)
-         FROM stamps WHERE ?1 IS NULL OR id = ?1 ORDER BY id"
+         FROM stamps WHERE {which} ORDER BY id LIMIT ?2"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map([only.map(StampId::as_str)], |row| {
+    let rows = statement.query_map(params![name.map(StampId::as_str), limit], |row| {
         Ok(StampRecord {
             stamp: read(row)?,
             endpoints: serde_json::from_str(&row.get::<_, String>(8)?).unwrap_or_default(),

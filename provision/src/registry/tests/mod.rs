@@ -1,5 +1,6 @@
 //! The registry under test: promises, moves, rosters, over restarts and many at once.
 
+mod hazards;
 mod operations;
 
 use std::collections::BTreeMap;

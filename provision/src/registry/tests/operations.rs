@@ -56,7 +56,11 @@ async fn a_drain_goes_in_steps_of_its_window_over_restarts_until_the_stamp_is_em
     assert_eq!(at(&site.promised().await), 0);
     assert_eq!(site.advance(started.id).await, None, "what has ended does nothing more");
     let lines = site.registry.read(move |db| journal(db, started.id, 100)).await.unwrap();
-    assert_eq!(lines.len() as u64, started.total + 2, "a line for each move, the beginning and the end");
+    assert_eq!(
+        lines.len() as u64,
+        2 * started.total + 2,
+        "two lines for each move, the beginning and the end"
+    );
     let after = site.register("g9").await.unwrap();
     assert!(
         after.assignments.iter().all(|(it, _)| it.stamp != eu_1),
@@ -146,6 +150,7 @@ async fn a_promotion_takes_a_gateway_from_test_to_production_and_leaves_its_back
     assert!(registered.assignments.iter().all(|(it, _)| it.stamp.as_str() == "test-1"));
     let task = Task::Promote {
         gateways: vec!["t1".parse().unwrap()],
+        enrolment: None,
         environment: "production".parse().unwrap(),
         backlog: Backlog::Drop,
     };
