@@ -58,10 +58,11 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// A million gateways after an outage of their stamp, in virtual time: how hard they come, how soon they are back.
+    /// A million gateways after an outage of their stamp, in virtual time: how hard they come, how soon they are back. With
+    /// `stamps`: a year of ten million devices on a thousand stamps.
     #[command(disable_help_flag = true)]
     Simulate {
-        /// See `cargo xtask simulate --help`.
+        /// See `cargo xtask simulate --help` and `cargo xtask simulate stamps --help`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -107,16 +108,12 @@ fn main() -> Result<()> {
             run(built("pki")?.args(arguments))
         }
         Task::Simulate { arguments } => {
-            run(cargo(root).args([
-                "build",
-                "--quiet",
-                "--release",
-                "--package",
-                "backoff",
-                "--bin",
-                "simulate",
-            ]))?;
-            run(built("simulate")?.args(arguments))
+            let (package, binary, rest) = match arguments.split_first() {
+                Some((what, rest)) if what == "stamps" => ("provision", "simulate-stamps", rest),
+                _ => ("backoff", "simulate", arguments.as_slice()),
+            };
+            run(cargo(root).args(["build", "--quiet", "--release", "--package", package, "--bin", binary]))?;
+            run(built(binary)?.args(rest))
         }
         Task::Guests => guests::build(),
         Task::Ci => run(Command::new("bash").arg(root.join(".ci/run"))),

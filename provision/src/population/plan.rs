@@ -7,7 +7,8 @@ use super::{GATEWAY, Population};
 use crate::allocation::Ring;
 
 /// Regions and the tenants of each, in percent.
-pub(super) const REGIONS: [(&str, u64); 4] = [("eu-west", 40), ("us-east", 30), ("asia-south", 20), ("sa-east", 10)];
+pub(super) const REGIONS: [(&str, u64); 4] =
+    [("eu-west", 40), ("us-east", 30), ("asia-south", 20), ("sa-east", 10)];
 /// Tenants that want what is new, in percent.
 const FAST: u64 = 10;
 /// Of the tenants with at least half a stamp's devices, those that want stamps of their own, in percent.

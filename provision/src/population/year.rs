@@ -160,7 +160,7 @@ impl Year {
 
     async fn add_stamp(&mut self, pool: &Pool) -> Result<(), YearError> {
         self.report.stamps_added += 1;
-        let id = StampId::new(format!("stamp-{:05}", self.report.stamps_added))?;
+        let id = StampId::new(&format!("stamp-{:05}", self.report.stamps_added))?;
         let stamp = Stamp {
             id: id.clone(),
             region: pool.region.clone(),
@@ -187,7 +187,8 @@ impl Year {
 
     /// Losses are spread evenly over the year, at random stamps; drains that wait for room go on.
     async fn lose_stamps(&mut self, day: u32) -> Result<(), YearError> {
-        let losses = |day: u32| u64::from(day) * u64::from(self.population.losses) / u64::from(self.population.days);
+        let losses =
+            |day: u32| u64::from(day) * u64::from(self.population.losses) / u64::from(self.population.days);
         for _ in losses(day)..losses(day + 1) {
             let serving = self.serving().await?;
             let held: Vec<_> = serving.into_iter().filter(|(_, _, standing)| standing.promised > 0).collect();
@@ -204,7 +205,9 @@ impl Year {
         for id in std::mem::take(&mut self.drains) {
             let mut before = u64::MAX;
             let left = loop {
-                let Some(operation) = self.registry.change(move |books| books.advance(id)).await? else { break 0 };
+                let Some(operation) = self.registry.change(move |books| books.advance(id)).await? else {
+                    break 0;
+                };
                 let left = operation.total.saturating_sub(operation.done);
                 if operation.state != OperationState::Running || left == before {
                     if left == 0 || operation.state != OperationState::Running {
@@ -227,7 +230,8 @@ impl Year {
         self.growth.begin_day();
         let plan = Arc::clone(&self.plan);
         let new = plan.arrivals.get(day as usize).map(Vec::as_slice).unwrap_or_default();
-        for &tenant in new {
+        // Those of the first day were there before: they are no growth.
+        for &tenant in new.iter().filter(|_| day > 0) {
             if let Some(planned) = plan.tenants.get(tenant) {
                 self.growth.came(&pool_of(planned), tenant, u64::from(planned.devices));
             }
@@ -246,7 +250,7 @@ impl Year {
             }
             let Some(planned) = plan.tenants.get(tenant) else { continue };
             // Of who waits the name does not matter: it has not registered.
-            let gateway = GatewayId::new(format!("gateway-{day:03}-{place:06}"))?;
+            let gateway = GatewayId::new(&format!("gateway-{day:03}-{place:06}"))?;
             let enrolment = planned.enrolment.clone();
             let registry = self.registry.clone();
             tasks.spawn(async move {
@@ -284,7 +288,9 @@ impl Year {
     async fn enrol(&mut self, arriving: &[usize]) -> Result<(), YearError> {
         let mut tasks = JoinSet::new();
         for &tenant in arriving {
-            let Some(enrolled) = self.enrolled.get_mut(tenant).filter(|enrolled| !**enrolled) else { continue };
+            let Some(enrolled) = self.enrolled.get_mut(tenant).filter(|enrolled| !**enrolled) else {
+                continue;
+            };
             *enrolled = true;
             let Some(planned) = self.plan.tenants.get(tenant).cloned() else { continue };
             let (registry, environment) = (self.registry.clone(), self.environment.clone());
@@ -345,13 +351,16 @@ impl Year {
         if !records.iter().any(|record| record.stamp.tenancy == Tenancy::Single) {
             return Ok(homes);
         }
-        let is_dedicated = |known: &&Known| self.plan.tenants.get(known.tenant).is_some_and(|it| it.dedicated);
+        let is_dedicated =
+            |known: &&Known| self.plan.tenants.get(known.tenant).is_some_and(|it| it.dedicated);
         let asked: Vec<_> =
             self.known.iter().filter(is_dedicated).map(|known| (known.id.clone(), known.tenant)).collect();
         for page in asked.chunks(PAGE) {
             let page = page.to_vec();
             let found = self.registry.read(move |db| {
-                page.iter().map(|(id, tenant)| Ok((assignments(db, id)?, *tenant))).collect::<Result<Vec<_>, _>>()
+                page.iter()
+                    .map(|(id, tenant)| Ok((assignments(db, id)?, *tenant)))
+                    .collect::<Result<Vec<_>, _>>()
             });
             for (assigned, tenant) in found.await? {
                 homes.extend(assigned.into_iter().map(|assignment| (assignment.stamp, tenant)));
@@ -404,7 +413,8 @@ impl Year {
     /// Counts everything again, gateway by gateway.
     async fn finish(mut self) -> Result<Report, YearError> {
         let records = self.registry.read(|db| stamps::list(db, None)).await?;
-        let stamps: HashMap<_, _> = records.into_iter().map(|record| (record.stamp.id.clone(), record.stamp)).collect();
+        let stamps: HashMap<_, _> =
+            records.into_iter().map(|record| (record.stamp.id.clone(), record.stamp)).collect();
         let mut promised: HashMap<StampId, u64> = HashMap::new();
         let mut homes: HashMap<StampId, TenantId> = HashMap::new();
         for page in self.known.chunks(PAGE) {
@@ -426,7 +436,8 @@ impl Year {
                             && planned.ring == stamp.ring
                             && planned.dedicated == (stamp.tenancy == Tenancy::Single)
                             && (!planned.dedicated
-                                || *homes.entry(stamp.id.clone()).or_insert_with(|| planned.id.clone()) == planned.id)
+                                || *homes.entry(stamp.id.clone()).or_insert_with(|| planned.id.clone())
+                                    == planned.id)
                     });
                 }
                 self.report.outside_rules += u64::from(!right);
@@ -437,7 +448,8 @@ impl Year {
             self.report.caps_exceeded += u64::from(*devices > built_for);
         }
         let last = self.report.samples.last();
-        (self.report.utilisation, self.report.stamps) = last.map_or((0.0, 0), |last| (last.utilisation, last.stamps));
+        (self.report.utilisation, self.report.stamps) =
+            last.map_or((0.0, 0), |last| (last.utilisation, last.stamps));
         self.report.gateways = self.known.len() as u64;
         self.report.tenants = self.enrolled.iter().filter(|enrolled| **enrolled).count() as u64;
         Ok(self.report)
