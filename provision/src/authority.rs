@@ -53,7 +53,7 @@ pub enum AuthorityError {
         cause: String,
     },
     /// A file is there already.
-    #[error("{} is there already: an authority is made once, and every certificate depends on it", path.display())]
+    #[error("{} is there already, and is not overwritten: what depends on it would be worth nothing", path.display())]
     Exists {
         /// The file.
         path: PathBuf,
@@ -90,6 +90,17 @@ pub enum RequestError {
 pub struct Issued {
     /// It, and the authority's behind it: PEM.
     pub chain: String,
+    /// The end of its life: seconds since 1970 UTC.
+    pub not_after: i64,
+}
+
+/// A certificate and its key that were made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// The certificate's file.
+    pub certificate: PathBuf,
+    /// The key's file.
+    pub key: PathBuf,
     /// The end of its life: seconds since 1970 UTC.
     pub not_after: i64,
 }
@@ -196,9 +207,62 @@ impl Authority {
             .map_err(|_| RequestError::Signing("the system gives no random numbers".to_owned()))?;
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         let certificate = params.signed_by(&parsed.public_key, &self.issuer).map_err(signing)?;
-        let not_after = now.saturating_add(i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX));
-        Ok(Issued { chain: format!("{}{}", certificate.pem(), self.certificate), not_after })
+        Ok(Issued {
+            chain: format!("{}{}", certificate.pem(), self.certificate),
+            not_after: end(now, lifetime),
+        })
     }
+
+    /// Makes a key and a certificate for the service itself, an operator or a stamp: `NAME.crt`, and `NAME.key` that only
+    /// the owner may read. It is good for both ends of a connection, at these host names and addresses.
+    ///
+    /// # Errors
+    /// [`AuthorityError`]; nothing that is there is overwritten.
+    pub fn certify(
+        &self,
+        name: &str,
+        hosts: &[String],
+        lifetime: Duration,
+        now: i64,
+        folder: &Path,
+    ) -> Result<Made, AuthorityError> {
+        let files = [folder.join(format!("{name}.crt")), folder.join(format!("{name}.key"))];
+        let failed = |cause: String| AuthorityError::Content {
+            what: "name for a certificate",
+            path: name.into(),
+            cause,
+        };
+        // It becomes the name of files.
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) || name.starts_with('.') {
+            return Err(failed("use letters, digits, '-', '_' and '.'".to_owned()));
+        }
+        if let Some(path) = files.iter().find(|path| path.exists()) {
+            return Err(AuthorityError::Exists { path: path.clone() });
+        }
+        let [certificate_file, key_file] = files;
+        let mut params = CertificateParams::new(hosts.to_vec()).map_err(|error| failed(error.to_string()))?;
+        let CertificateParams { distinguished_name, not_before, not_after, .. } = named(name, now, lifetime);
+        (params.distinguished_name, params.not_before, params.not_after) =
+            (distinguished_name, not_before, not_after);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().map_err(|error| failed(error.to_string()))?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(|error| failed(error.to_string()))?;
+        std::fs::create_dir_all(folder).map_err(|cause| AuthorityError::File {
+            what: "make",
+            path: folder.to_owned(),
+            cause,
+        })?;
+        write(&key_file, &key.serialize_pem(), 0o600)?;
+        write(&certificate_file, &certificate.pem(), 0o644)?;
+        Ok(Made { certificate: certificate_file, key: key_file, not_after: end(now, lifetime) })
+    }
+}
+
+fn end(now: i64, lifetime: Duration) -> i64 {
+    now.saturating_add(i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// A certificate's name and life.
@@ -280,6 +344,24 @@ mod tests {
         assert!(matches!(issue(&forged), RequestError::Malformed(_)));
         assert!(matches!(issue(b"hello"), RequestError::Malformed(_)));
         assert!(matches!(issue(&vec![0; 5_000]), RequestError::TooLong(5_000)));
+    }
+
+    #[test]
+    fn a_certificate_for_staff_or_a_stamp_is_no_gateways_and_good_at_its_hosts() {
+        let (folder, authority) = authority();
+        let hosts = ["eu-1.example".to_owned(), "127.0.0.1".to_owned()];
+        let made = authority.certify("eu-1", &hosts, LIFETIME, NOW, folder.path()).unwrap();
+        let text = std::fs::read(&made.certificate).unwrap();
+        let (_, pem) = x509_parser::pem::parse_x509_pem(&text).unwrap();
+        let certificate = pem.parse_x509().unwrap();
+        assert_eq!(certificate.subject().iter_common_name().next().unwrap().as_str(), Ok("eu-1"));
+        assert_eq!(certificate.subject().iter_organizational_unit().count(), 0);
+        let names = certificate.subject_alternative_name().unwrap().unwrap();
+        assert_eq!(names.value.general_names.len(), 2);
+        assert!(!certificate.is_ca());
+        let again = authority.certify("eu-1", &[], LIFETIME, NOW, folder.path()).unwrap_err();
+        assert!(matches!(again, AuthorityError::Exists { .. }));
+        assert!(authority.certify("../eu-1", &[], LIFETIME, NOW, folder.path()).is_err());
     }
 
     #[test]

@@ -1,99 +1,203 @@
-//! The command line of `sluice-provision`.
+//! The command line `sluice-provision`: the service itself (`run`, `check`, `authority`, `certificate`, `backup`), and what
+//! an operator asks of it over its API: `stamp`, `tenant`, `enrolment`, `gateway`, `move`, `cordon`, `drain`, `promote`,
+//! `operation`, `explain`, `status`, `audit`.
+//!
+//! Parses, dispatches, and turns answers and errors into words and exit codes. Exit codes: 0 done; 1 refused or failed,
+//! told on standard error; 2 wrong usage; 3 the service does not answer. Secrets are read from files or standard input,
+//! never from arguments, and shown only by `enrolment key`.
+
+mod enrolment;
+mod explain;
+mod gateway;
+mod moves;
+mod operation;
+mod reply;
+mod service;
+mod show;
+mod stamp;
+mod status;
+mod tenant;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
-use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
-use crate::authority::Authority;
-use crate::run;
+use crate::operator::Client;
+use crate::operator::access::{Access, Given, VARIABLE};
+use reply::{Failure, Reply};
 
-/// Tells each gateway, without anyone touching it, which stamp serves which of its tenants.
-#[derive(Parser)]
-#[command(
-    name = "sluice-provision",
-    version,
-    after_help = "\
-First steps:
-  1. sluice-provision authority --folder gateways-ca      the authority of gateways' certificates
+const EXAMPLES: &str = "\
+First steps (docs/provisioning.md is the whole walk, from nothing to a gateway in production):
+  1. The authorities, and certificates for the service and for an operator:
+       sluice-provision authority --folder gateways-ca
+       sluice-provision authority --folder staff-ca --name 'Example staff'
+       sluice-provision certificate --authority staff-ca --name provision --host provision.example
+       sluice-provision certificate --authority staff-ca --name ops
   2. Write provision.toml:
        [provision]
        data_dir = \"/var/lib/sluice-provision\"
        listen = \"0.0.0.0:8443\"
        identity = { certificate = \"provision.crt\", key = \"provision.key\" }
-       trust = \"ca.crt\"            # operators' and stamps' certificates come from it
+       trust = \"staff-ca/ca.crt\"   # operators' and stamps' certificates come from it
        authority = { certificate = \"gateways-ca/ca.crt\", key = \"gateways-ca/ca.key\" }
        operators = [\"ops\"]         # Common Names of operators' certificates
   3. sluice-provision check --config provision.toml
   4. sluice-provision run --config provision.toml
+  5. Write operator.toml, and name it: export SLUICE_PROVISION=operator.toml
+       [operator]
+       api = \"https://provision.example:8443\"
+       certificate = \"ops.crt\"
+       key = \"ops.key\"
+       trust = \"staff-ca/ca.crt\"
+  6. Say what there is:
+       sluice-provision stamp add eu-1 --region eu --environment production \\
+           --max-devices 10000 --endpoint quic://eu-1.example:7443
+       sluice-provision tenant add acme --region eu
+       sluice-provision enrolment add line-gateways --environment production --tenant acme=50 --by-new-group-key
+       sluice-provision enrolment key line-gateways plant7-line2 > plant7-line2.key
+       sluice-provision status
 
-Logs go to standard error; SLUICE_LOG sets their level, e.g. SLUICE_LOG=debug."
-)]
-struct Cli {
+Every question about what there is takes --json: one line, with the names of the API.
+Logs of the service go to standard error; SLUICE_LOG sets their level, e.g. SLUICE_LOG=debug.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the service does not answer.";
+
+/// Tells each gateway, without anyone touching it, which stamp serves which of its tenants.
+#[derive(Debug, Parser)]
+#[command(name = "sluice-provision", version, about, after_help = EXAMPLES)]
+struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or Ctrl-C
-    Run {
-        /// The configuration file
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
-    /// Check the configuration and the files it names
-    Check {
-        /// The configuration file
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
-    /// Make a new authority for gateways' certificates: ca.crt and ca.key in a folder
-    Authority {
-        /// The folder, which is made
-        #[arg(long, value_name = "FOLDER")]
-        folder: PathBuf,
-        /// Its name
-        #[arg(long, default_value = "Sluice gateways")]
-        name: String,
-    },
+    #[command(flatten)]
+    Service(service::ServiceCommand),
+    /// Stamps: add, list, show, set, remove, lost.
+    Stamp(stamp::StampArguments),
+    /// Tenants and where their data may go: add, list, show, set, remove.
+    Tenant(tenant::TenantArguments),
+    /// Which gateways the cloud knows, and how they prove who they are: add, list, show, set, block, unblock, key, remove.
+    Enrolment(enrolment::EnrolmentArguments),
+    /// Gateways that have registered: list, show, block, unblock, remove.
+    Gateway(gateway::GatewayArguments),
+    #[command(flatten)]
+    Moves(moves::MovesCommand),
+    /// What was started and goes on by itself: list, show, watch, abort.
+    Operation(operation::OperationArguments),
+    /// Says where a tenant of a gateway would go now, and why each other stamp is not it. Exit code 1 if there is none.
+    Explain(explain::ExplainArguments),
+    /// How the service stands: how much there is, how full each stamp is and until when it lasts, what goes on.
+    Status(status::StatusArguments),
+    /// What operators did, the newest first.
+    Audit(status::AuditArguments),
 }
 
-/// Runs the command line.
+/// What every question takes.
+#[derive(Debug, Args)]
+struct With {
+    /// As one line of JSON with stable names: those of the API.
+    #[arg(long, global = true)]
+    json: bool,
+    /// A file with [operator] api, certificate, key, trust; without it the one named by $SLUICE_PROVISION.
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Which service, and as whom")]
+    operator: Option<PathBuf>,
+    /// Where the service is.
+    #[arg(
+        long,
+        global = true,
+        value_name = "https://HOST:PORT",
+        help_heading = "Which service, and as whom"
+    )]
+    api: Option<String>,
+    /// The operator's certificate.
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Which service, and as whom")]
+    certificate: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Which service, and as whom")]
+    key: Option<PathBuf>,
+    /// The authority that the service's certificate comes from.
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Which service, and as whom")]
+    trust: Option<PathBuf>,
+}
+
+impl With {
+    /// The way to the service.
+    fn client(&self) -> Result<Client, Failure> {
+        let given = Given {
+            api: self.api.clone(),
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            trust: self.trust.clone(),
+        };
+        let file = self.operator.clone().or_else(|| std::env::var_os(VARIABLE).map(PathBuf::from));
+        let access = Access::find(given, file.as_deref())?;
+        Ok(Client::new(&access)?)
+    }
+}
+
+/// Which part of a list.
+#[derive(Debug, Args)]
+struct Part {
+    /// At most so many; what `next` says is told with them.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    limit: u64,
+    /// Go on after this one.
+    #[arg(long, value_name = "NEXT")]
+    after: Option<String>,
+}
+
+impl Part {
+    fn wanted(&self) -> crate::operator::Wanted<'_> {
+        crate::operator::Wanted { after: self.after.as_deref(), limit: Some(self.limit) }
+    }
+}
+
+/// The program.
 #[must_use]
 pub fn main() -> ExitCode {
-    match execute(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+    let command = Arguments::parse().command;
+    let json = match &command {
+        Command::Service(_) => false,
+        Command::Stamp(arguments) => arguments.with.json,
+        Command::Tenant(arguments) => arguments.with.json,
+        Command::Enrolment(arguments) => arguments.with.json,
+        Command::Gateway(arguments) => arguments.with.json,
+        Command::Moves(command) => command.with().json,
+        Command::Operation(arguments) => arguments.with.json,
+        Command::Explain(arguments) => arguments.with.json,
+        Command::Status(arguments) => arguments.with.json,
+        Command::Audit(arguments) => arguments.with.json,
+    };
+    match execute(command) {
+        Ok(code) => code,
+        Err(failure) => failure.tell(json),
     }
 }
 
-fn execute(command: Command) -> Result<()> {
+fn execute(command: Command) -> Reply {
     match command {
-        Command::Run { config } => {
-            let filter = tracing_subscriber::EnvFilter::try_from_env("SLUICE_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()
-                .context("cannot start an asynchronous runtime")?;
-            runtime.block_on(run::run(&config))?;
-        }
-        Command::Check { config } => {
-            let checked = run::check(&config)?;
-            println!("{}: good; would listen on {}", config.display(), checked.listen);
-        }
-        Command::Authority { folder, name } => {
-            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            Authority::create(&folder, &name, i64::try_from(since.as_secs()).unwrap_or(i64::MAX))?;
-            println!("made {0}/ca.crt and {0}/ca.key: keep the key secret and safe", folder.display());
+        Command::Service(command) => service::execute(command),
+        Command::Stamp(arguments) => asking(stamp::execute(arguments)),
+        Command::Tenant(arguments) => asking(tenant::execute(arguments)),
+        Command::Enrolment(arguments) => asking(enrolment::execute(arguments)),
+        Command::Gateway(arguments) => asking(gateway::execute(arguments)),
+        Command::Moves(command) => asking(moves::execute(command)),
+        Command::Operation(arguments) => asking(operation::execute(arguments)),
+        Command::Explain(arguments) => asking(explain::execute(arguments)),
+        Command::Status(arguments) => asking(status::execute(arguments)),
+        Command::Audit(arguments) => asking(status::audit(arguments)),
+    }
+}
+
+/// Runs questions to the service: one after the other, on this thread.
+fn asking(questions: impl Future<Output = Reply>) -> Reply {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(questions),
+        Err(error) => {
+            Err(Failure::new("machine", format!("cannot start an asynchronous runtime: {error}"), ""))
         }
     }
-    Ok(())
 }

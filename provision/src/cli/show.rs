@@ -1,0 +1,119 @@
+//! Pieces of text that several commands show.
+
+use std::fmt::Display;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use wire::table::{count, duration};
+
+use crate::api::admin::dto::{Page, Share};
+
+const SECOND: i64 = 1_000_000_000;
+
+/// What there is nothing to say of.
+pub(super) const NOTHING: &str = "-";
+
+/// Seconds since 1970 UTC, now.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// `2026-11-24T06:30:00Z`.
+pub(super) fn moment(seconds: i64) -> String {
+    wire::when::show(seconds.saturating_mul(SECOND))
+}
+
+/// `2026-11-24`.
+pub(super) fn date(seconds: i64) -> String {
+    moment(seconds).chars().take(10).collect()
+}
+
+/// `3 min`: so long ago, in the largest unit.
+pub(super) fn age(at: i64, now: i64) -> String {
+    let span = now.saturating_sub(at).max(0);
+    match span {
+        0..60 => format!("{span} s"),
+        60..3_600 => format!("{} min", span / 60),
+        3_600..86_400 => format!("{} h", span / 3_600),
+        _ => format!("{} d", span / 86_400),
+    }
+}
+
+/// `about 3 min 5 s`.
+pub(super) fn about(seconds: u64) -> String {
+    format!("about {}", duration(seconds as f64))
+}
+
+/// An enum without values as its word in JSON.
+pub(super) fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+/// Names with commas; [`NOTHING`] if there are none.
+pub(super) fn names<T: Display>(names: &[T]) -> String {
+    if names.is_empty() {
+        return NOTHING.to_owned();
+    }
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// `acme 50, beta 5`.
+pub(super) fn shares(shares: &[Share]) -> String {
+    let shares: Vec<String> =
+        shares.iter().map(|share| format!("{} {}", share.tenant, count(u64::from(share.devices)))).collect();
+    names(&shares)
+}
+
+/// Something, or [`NOTHING`].
+pub(super) fn or_nothing<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| NOTHING.to_owned(), show)
+}
+
+/// `1 move`, `2 moves`.
+pub(super) fn some(number: u64, what: &str) -> String {
+    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+/// Lines of what and how it is, lined up, two spaces in.
+pub(super) fn facts(facts: &[(&str, String)]) -> String {
+    let width = facts.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
+    facts.iter().map(|(what, how)| format!("  {what:<width$}  {how}\n")).collect()
+}
+
+/// A list as a table, with what there is to say if it is empty or goes on.
+pub(super) fn list<T>(page: &Page<T>, empty: &str, table: impl FnOnce(&[T]) -> String) -> String {
+    if page.items.is_empty() {
+        return format!("{empty}\n");
+    }
+    let mut text = table(&page.items);
+    if let Some(next) = &page.next {
+        text.push_str(&format!("  … and more: --after {next}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_said_as_people_say_them() {
+        assert_eq!(age(0, 59), "59 s");
+        assert_eq!(age(0, 3 * 86_400 + 5), "3 d");
+        assert_eq!(age(10, 0), "0 s", "a clock that is ahead");
+        assert_eq!(date(1_790_000_000), "2026-09-21");
+        assert_eq!((some(1, "move"), some(2_000, "move")), ("1 move".into(), "2,000 moves".into()));
+    }
+
+    #[test]
+    fn a_list_says_that_it_is_empty_or_goes_on() {
+        let mut page = Page { items: vec![1], next: Some("x".into()) };
+        assert_eq!(list(&page, "none", |_| "t\n".into()), "t\n  … and more: --after x\n");
+        page.items.clear();
+        assert_eq!(list(&page, "none", |_| "t\n".into()), "none\n");
+    }
+}
