@@ -10,6 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use wire::ids::Sequence;
 use wire::ranges::RangeSet;
 
+use super::epoch::{self, Beginning};
 use super::identifiers::{self, Identifiers};
 use super::totals::{Totals, signed, unsigned};
 use super::{Commit, NewBatch, StoreConfig, WhenFull, letters, opening, retention, schema, state, versions};
@@ -49,6 +50,10 @@ pub(super) struct Group<'a> {
     pub(super) position: Position,
     /// The earliest expiry may have come.
     pub(super) expire: bool,
+    /// Of the assignment that the outbox belongs to.
+    pub(super) epoch: u64,
+    /// Those to begin, after the jobs.
+    pub(super) epochs: &'a [Beginning],
 }
 
 /// What it did, once committed.
@@ -64,6 +69,9 @@ pub(super) struct Effects {
     pub(super) landed_left: RangeSet,
     /// Expiries may have changed.
     pub(super) expiries: bool,
+    pub(super) epoch: u64,
+    /// Of each epoch to begin, whether it was new.
+    pub(super) begun: Vec<bool>,
 }
 
 impl Group<'_> {
@@ -78,6 +86,8 @@ impl Group<'_> {
             gone: Vec::new(),
             landed_left: RangeSet::new(),
             expiries: self.expire,
+            epoch: self.epoch,
+            begun: Vec::new(),
         };
         remove_landed(&transaction, self.landed, &mut effects)?;
         for (seq, reason) in self.given_up {
@@ -87,8 +97,9 @@ impl Group<'_> {
             retention::expire(&transaction, self.now, self.told, &mut effects)?;
         }
         let mut logs = Logs::default();
+        let drops = epoch::drops(self.epochs, self.epoch);
         for job in self.jobs.iter().take(self.most_jobs) {
-            if !self.has_room(job, &effects.totals) {
+            if !drops && !self.has_room(job, &effects.totals) {
                 break;
             }
             self.enter(&transaction, job, &mut effects)?;
@@ -96,6 +107,7 @@ impl Group<'_> {
             job.identifiers.iter().for_each(|change| identifiers::append(&mut logs.identifiers, change));
             effects.admitted += 1;
         }
+        epoch::begin(&transaction, self.epochs, self.told, &mut effects)?;
         retention::keep_dead_letters(&transaction, self.config, &mut effects)?;
         retention::keep_quota(&transaction, self.config, self.told, &mut effects)?;
         note_commit(&transaction, logs, &mut effects)?;

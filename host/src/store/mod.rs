@@ -19,6 +19,7 @@
 mod apart;
 mod commit;
 mod committing;
+mod epoch;
 mod folder;
 pub mod gateway;
 mod group;
@@ -50,6 +51,7 @@ pub use commit::{
     Commit, Counts, DeadLetter, LetterKind, NewBatch, Snapshot, StateChange, Version, VersionChange,
 };
 pub use committing::Committing;
+pub use epoch::EpochError;
 pub use folder::DataFolder;
 pub use look::{KeptLetter, LetterFilter, Look, StateSum, tenants};
 pub use opening::{OpenError, Opened, SetAside};
@@ -158,6 +160,8 @@ struct Shared {
     status: Mutex<Status>,
     /// Highest receipt the uplink has read: receipts up to it are no longer extended.
     told: std::sync::atomic::AtomicI64,
+    /// Of the assignment that the outbox belongs to, as committed.
+    epoch: std::sync::atomic::AtomicU64,
 }
 
 /// A lock whose holder panicked is still consistent here: every critical section writes whole values.

@@ -10,7 +10,7 @@ use wire::ids::{Sequence, StreamId, TenantId};
 use super::identifiers::Identifiers;
 use super::totals::Totals;
 use super::{
-    DataFolder, Health, Kept, Recent, Shared, StateEntry, Status, Store, StoreConfig, queue, schema,
+    DataFolder, Health, Kept, Recent, Shared, StateEntry, Status, Store, StoreConfig, epoch, queue, schema,
     versions, window, writer,
 };
 
@@ -147,11 +147,13 @@ pub(super) fn open(
     let told = connection
         .query_row("SELECT COALESCE(MAX(id), 0) FROM receipts", [], |row| row.get(0))
         .map_err(schema::failed(&path))?;
+    let epoch = epoch::load(&connection).map_err(schema::failed(&path))?;
     let shared = Arc::new(Shared {
         queue: queue::Queue::default(),
         window: Mutex::new(window::Window::new(Sequence(totals.last))),
         status: Mutex::new(Status { totals, health: Health::Well, ..Status::default() }),
         told: std::sync::atomic::AtomicI64::new(told),
+        epoch: std::sync::atomic::AtomicU64::new(epoch),
     });
     let (announce, waiting) = watch::channel(writer::waiting(&totals));
     let writer = writer::Writer::new(

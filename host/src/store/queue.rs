@@ -1,7 +1,7 @@
 //! The bounded queue between lane, uplink and the writer thread.
 //!
 //! The writer takes everything at once (group commit) and is woken only when it waits. Acknowledged ranges ride with
-//! the next commit, so they do not wake it unless it waits without a limit.
+//! the next commit, so they do not wake it unless it waits without a limit. An epoch that begins overtakes the jobs.
 //!
 //! Invariants: jobs leave in the order they came; at most [`JOBS`] jobs or [`BYTES`] bytes (or a single larger job);
 //! after `close` nothing enters.
@@ -12,9 +12,11 @@ use std::task::Waker;
 use std::time::Instant;
 
 use wire::ids::Sequence;
+use wire::provisioning::Backlog;
 use wire::ranges::RangeSet;
 
-use super::Commit;
+use super::epoch::Beginning;
+use super::{Commit, EpochError};
 
 /// Most commits queued; the lane waits beyond.
 pub(super) const JOBS: usize = 256;
@@ -22,6 +24,8 @@ pub(super) const JOBS: usize = 256;
 pub(super) const BYTES: usize = 8 << 20;
 /// Most refusals by the stamp noted at a time; who notes one more is told so.
 const GIVEN_UP: usize = 1_024;
+/// Most epochs that wait to begin.
+const EPOCHS: usize = 4;
 
 #[derive(Default)]
 pub(super) struct Queue {
@@ -36,6 +40,7 @@ struct Inner {
     bytes: usize,
     landed: RangeSet,
     given_up: Vec<(Sequence, String)>,
+    epochs: Vec<Beginning>,
     closing: bool,
     closed: bool,
     /// Tasks that wait for room; as many as lanes, one.
@@ -61,6 +66,7 @@ pub(super) struct Work {
     pub(super) jobs: VecDeque<Commit>,
     pub(super) landed: RangeSet,
     pub(super) given_up: Vec<(Sequence, String)>,
+    pub(super) epochs: Vec<Beginning>,
     pub(super) closing: bool,
 }
 
@@ -152,6 +158,24 @@ impl Queue {
         room
     }
 
+    /// Notes an epoch that begins. It does not wait for room.
+    pub(super) fn begin(&self, beginning: Beginning) -> Result<(), EpochError> {
+        let mut inner = self.lock();
+        if inner.closing {
+            return Err(EpochError::Closed(beginning.epoch));
+        }
+        if inner.epochs.len() >= EPOCHS {
+            return Err(EpochError::Busy(beginning.epoch));
+        }
+        inner.epochs.push(beginning);
+        if inner.waits.is_some_and(|wait| wait.jobs || wait.landed) {
+            inner.waits = None;
+            drop(inner);
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+
     fn wake_for_landed(&self, mut inner: MutexGuard<'_, Inner>) {
         if inner.waits.is_some_and(|wait| wait.landed) {
             inner.waits = None;
@@ -180,6 +204,7 @@ impl Queue {
         let ready = |inner: &Inner| {
             inner.closing
                 || (wait.jobs && !inner.jobs.is_empty())
+                || ((wait.jobs || wait.landed) && !inner.epochs.is_empty())
                 || (wait.landed && !(inner.landed.is_empty() && inner.given_up.is_empty()))
         };
         while !ready(&inner) {
@@ -199,10 +224,13 @@ impl Queue {
         let mut work = Work {
             landed: std::mem::take(&mut inner.landed),
             given_up: std::mem::take(&mut inner.given_up),
+            epochs: std::mem::take(&mut inner.epochs),
             closing: inner.closing,
             ..Work::default()
         };
-        if wait.jobs || inner.closing {
+        // An epoch that gives up what waits takes along what came before it.
+        let drops = work.epochs.iter().any(|beginning| beginning.backlog == Backlog::Drop);
+        if wait.jobs || inner.closing || drops {
             std::mem::swap(&mut work.jobs, &mut inner.jobs);
             inner.bytes = 0;
             self.tell_room(inner);
@@ -216,6 +244,7 @@ impl Queue {
         inner.closing = true;
         inner.closed = true;
         let left = std::mem::take(&mut inner.jobs);
+        inner.epochs.clear();
         self.tell_room(inner);
         for job in left {
             job.refuse("the store is closed");

@@ -15,6 +15,8 @@ use crate::outbox::Priority;
 pub(super) const EXPIRED: &str = "expired";
 /// Reason of a receipt: there was no room.
 pub(super) const QUOTA: &str = "quota";
+/// Reason of a receipt: the tenant has moved to another stamp, without what was not sent.
+pub(super) const MOVED: &str = "moved: not carried";
 /// Most batches given up in one step, so that a step stays short.
 const STEP: usize = 4_096;
 
@@ -151,6 +153,36 @@ pub(super) fn refused(
     let Some((batch, letter)) = found else { return Ok(()) };
     letters::insert(transaction, &letter, now, &mut effects.totals)?;
     give_up(transaction, vec![batch], reason, told, effects)
+}
+
+/// Gives up all that waits, but what is known to have landed and only waits to be deleted.
+pub(super) fn drop_backlog(
+    transaction: &Transaction<'_>,
+    told: i64,
+    effects: &mut Effects,
+) -> rusqlite::Result<()> {
+    let mut after = 0;
+    loop {
+        let (mut found, mut seen) = (Vec::new(), 0);
+        {
+            let mut query = transaction.prepare_cached(
+                "SELECT seq, priority, rows, bytes FROM outbox WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+            )?;
+            let mut rows = query.query((signed(after), STEP as i64))?;
+            while let Some(row) = rows.next()? {
+                let batch = Waiting::of(row)?;
+                (after, seen) = (batch.seq, seen + 1);
+                if !effects.landed_left.contains(Sequence(batch.seq)) {
+                    found.push(batch);
+                }
+            }
+        }
+        give_up(transaction, found, MOVED, told, effects)?;
+        if seen < STEP {
+            effects.expiries = true;
+            return Ok(());
+        }
+    }
 }
 
 /// Deletes batches and writes receipts in their place.

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use wire::ids::{Sequence, TenantId};
 use wire::ranges::RangeSet;
 
+use super::epoch::Beginning;
 use super::group::{Effects, Group, Position};
 use super::queue::Wait;
 use super::totals::Totals;
@@ -66,6 +67,7 @@ pub(super) struct Writer {
     pending: VecDeque<Commit>,
     landed: RangeSet,
     given_up: Vec<(Sequence, String)>,
+    epochs: Vec<Beginning>,
     next_expiry: Option<i64>,
     /// Nothing happened since the last wait ended: landed ranges wake the thread at once.
     idle: bool,
@@ -105,6 +107,7 @@ impl Writer {
             pending: VecDeque::new(),
             landed: RangeSet::new(),
             given_up: Vec::new(),
+            epochs: Vec::new(),
             next_expiry,
             idle: false,
             blocked: false,
@@ -137,10 +140,14 @@ impl Writer {
         loop {
             let wait = self.wait();
             let work = self.shared.queue.take(wait);
-            self.idle = work.jobs.is_empty() && work.landed.is_empty() && work.given_up.is_empty();
+            self.idle = work.jobs.is_empty()
+                && work.landed.is_empty()
+                && work.given_up.is_empty()
+                && work.epochs.is_empty();
             self.pending.extend(work.jobs);
             self.landed.extend(&work.landed);
             self.given_up.extend(work.given_up);
+            self.epochs.extend(work.epochs);
             if self.failed {
                 self.refuse_pending("the store is damaged");
                 self.landed = RangeSet::new();
@@ -150,7 +157,7 @@ impl Writer {
             }
             if work.closing {
                 let stuck = self.failed || self.blocked || self.trouble.is_some();
-                if stuck || (self.pending.is_empty() && !self.deletions()) {
+                if stuck || (self.pending.is_empty() && self.epochs.is_empty() && !self.deletions()) {
                     return;
                 }
             }
@@ -195,27 +202,37 @@ impl Writer {
         let now = (self.config.clock)();
         let expire = self.next_expiry.is_some_and(|at| at <= now);
         let deletions = self.deletions() || expire;
-        if !deletions && (self.blocked || self.pending.is_empty()) {
+        if !deletions && self.epochs.is_empty() && (self.blocked || self.pending.is_empty()) {
             return Ok(());
         }
         if self.trouble.is_some() {
             // Small steps, deletions first: on a full disk they make the room that new batches need.
             if deletions {
-                self.write(0, now, expire)?;
+                self.write((0, 0), now, expire)?;
+            }
+            // One that gives up what waits takes all jobs along that came before it.
+            if !self.epochs.is_empty() {
+                self.write((usize::MAX, usize::MAX), now, false)?;
             }
             if !self.pending.is_empty() {
-                self.write(1, now, false)?;
+                self.write((1, 0), now, false)?;
             }
             tracing::info!(tenant = %self.tenant, "the store takes writes again");
             self.trouble = None;
         } else {
-            self.write(usize::MAX, now, expire)?;
+            self.write((usize::MAX, usize::MAX), now, expire)?;
         }
         self.publish_health();
         Ok(())
     }
 
-    fn write(&mut self, most_jobs: usize, now: i64, expire: bool) -> rusqlite::Result<()> {
+    /// Writes so many jobs and epochs at most.
+    fn write(
+        &mut self,
+        (most_jobs, most_epochs): (usize, usize),
+        now: i64,
+        expire: bool,
+    ) -> rusqlite::Result<()> {
         let group = Group {
             jobs: &self.pending,
             most_jobs,
@@ -227,6 +244,8 @@ impl Writer {
             totals: self.totals,
             position: self.position,
             expire,
+            epoch: self.shared.epoch.load(Ordering::Relaxed),
+            epochs: self.epochs.get(..most_epochs.min(self.epochs.len())).unwrap_or_default(),
         };
         let effects = group.write(&mut self.connection)?;
         self.blocked = effects.admitted < self.pending.len().min(most_jobs);
@@ -236,6 +255,11 @@ impl Writer {
 
     /// The group is on disk: now, and only now, everybody is told.
     fn done(&mut self, effects: Effects) {
+        if effects.begun.contains(&true) {
+            let lost = effects.totals.lost - self.totals.lost;
+            tracing::info!(tenant = %self.tenant, epoch = effects.epoch, rows_given_up = lost, "an epoch of the tenant's assignment begins");
+            self.shared.epoch.store(effects.epoch, Ordering::Relaxed);
+        }
         self.totals = effects.totals;
         self.position = effects.position;
         self.landed = effects.landed_left;
@@ -264,6 +288,10 @@ impl Writer {
             for custody in commit.custody {
                 custody.committed();
             }
+        }
+        for (beginning, new) in self.epochs.drain(..effects.begun.len()).zip(effects.begun) {
+            // Who has gone does not want to know.
+            let _ = beginning.tell.send(new);
         }
         if self.look_at <= Instant::now() {
             self.tell_evicted();
@@ -342,6 +370,8 @@ impl Writer {
     }
 
     fn refuse_pending(&mut self, reason: &str) {
+        // Who waits for one is told so by its end.
+        self.epochs.clear();
         for commit in self.pending.drain(..) {
             commit.refuse(reason);
         }

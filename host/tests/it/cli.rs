@@ -321,7 +321,7 @@ fn a_data_folder_that_cannot_be_is_an_error_that_names_it() {
 #[test]
 fn sighup_makes_a_parked_link_try_again() {
     let site = Site::new();
-    let stamp = TestStamp::start(&site.pki, Manner::Named("other"));
+    let stamp = TestStamp::start_named("other", &site.pki, Manner::Honest);
     site.configure(&format!("{CHAIN}{}", site.uplink(&stamp, &["acme"])));
     let gateway = site.run();
     wait_until("the link is parked", || gateway.status().uplink.state == "parked");
@@ -341,7 +341,7 @@ fn help_teaches_with_an_example() {
 #[test]
 fn why_says_what_it_waits_for_and_retry_now_ends_the_wait() {
     let site = Site::new();
-    let stamp = TestStamp::start(&site.pki, Manner::Named("other"));
+    let stamp = TestStamp::start_named("other", &site.pki, Manner::Honest);
     let config = site.configure(&format!("{CHAIN}{}", site.uplink(&stamp, &["acme"])));
     assert_eq!(cli(&["why"], &config).status.code(), Some(3), "it does not run");
     assert_eq!(cli(&["retry-now"], &config).status.code(), Some(3));

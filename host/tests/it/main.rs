@@ -12,13 +12,16 @@ mod broker;
 mod cli;
 mod lane;
 mod listener;
+mod pki;
 mod stamp;
 mod store;
 mod store_crash;
+mod store_epoch;
 mod store_look;
 mod store_model;
 mod store_versions;
 mod uplink;
+mod uplink_assign;
 mod uplink_binary;
 mod uplink_ways;
 

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{broadcast, watch};
 use wire::ids::{Sequence, StampId};
-use wire::message::{ALPN, Admission, BatchRefusal, CloseReason, RefusalReason, TenantIndex};
+use wire::message::{Admission, BatchRefusal, CloseReason, RefusalReason, TenantIndex};
 use wire::ranges::RangeSet;
 use wire::session::stamp::{Closed, Event, Session};
+
+pub(crate) use crate::pki::Pki;
 
 /// How the stamp behaves.
 #[derive(Debug, Clone)]
@@ -31,13 +31,11 @@ pub(crate) enum Manner {
     /// Refuses this batch and lands all others.
     RefuseBatch(u64, BatchRefusal),
     /// Does not admit this tenant.
-    RefuseTenant(&'static str),
+    RefuseTenant(&'static str, RefusalReason),
     /// Refuses the session.
     Refuse(RefusalReason, Option<Duration>),
     /// Answers with bytes that are no message.
     Garbage,
-    /// Honest, under another name.
-    Named(&'static str),
     /// Closes the session at the first batch, with a time to come back.
     CloseUntil(Duration),
 }
@@ -54,8 +52,15 @@ pub(crate) enum Over {
 #[derive(Debug, Default)]
 pub(crate) struct Landing {
     tenants: HashMap<String, Tenant>,
-    hellos: usize,
-    goodbyes: usize,
+    hellos: Vec<Heard>,
+    goodbyes: Vec<Instant>,
+}
+
+/// A hello: when it came, and each tenant with its epoch.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    pub(crate) at: Instant,
+    pub(crate) tenants: Vec<(String, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +72,7 @@ struct Tenant {
 }
 
 struct Shared {
+    name: &'static str,
     manner: Mutex<Manner>,
     changed: watch::Sender<()>,
     landing: Arc<Mutex<Landing>>,
@@ -93,7 +99,22 @@ impl TestStamp {
         Self::start_over(Over::Quic, pki, manner, port, landing)
     }
 
+    pub(crate) fn start_named(name: &'static str, pki: &Pki, manner: Manner) -> Self {
+        Self::start_as(name, Over::Quic, pki, manner, 0, Arc::default())
+    }
+
     pub(crate) fn start_over(
+        over: Over,
+        pki: &Pki,
+        manner: Manner,
+        port: u16,
+        landing: Arc<Mutex<Landing>>,
+    ) -> Self {
+        Self::start_as("s1", over, pki, manner, port, landing)
+    }
+
+    fn start_as(
+        name: &'static str,
         over: Over,
         pki: &Pki,
         manner: Manner,
@@ -103,6 +124,7 @@ impl TestStamp {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shared = Arc::new(Shared {
+            name,
             manner: Mutex::new(manner),
             changed: watch::channel(()).0,
             landing,
@@ -214,11 +236,19 @@ impl TestStamp {
     }
 
     pub(crate) fn hellos(&self) -> usize {
-        self.shared.landing.lock().unwrap().hellos
+        self.heard().len()
+    }
+
+    pub(crate) fn heard(&self) -> Vec<Heard> {
+        self.shared.landing.lock().unwrap().hellos.clone()
     }
 
     pub(crate) fn goodbyes(&self) -> usize {
-        self.shared.landing.lock().unwrap().goodbyes
+        self.goodbyes_at().len()
+    }
+
+    pub(crate) fn goodbyes_at(&self) -> Vec<Instant> {
+        self.shared.landing.lock().unwrap().goodbyes.clone()
     }
 
     fn look<T: Default>(&self, tenant: &str, look: impl FnOnce(&Tenant) -> T) -> T {
@@ -304,8 +334,7 @@ impl Line {
 /// One connection, served to its end.
 async fn serve(shared: &Shared, mut line: Line) {
     let manner = || shared.manner.lock().unwrap().clone();
-    let name = if let Manner::Named(name) = manner() { name } else { "s1" };
-    let mut session = Session::new(StampId::new(name).unwrap());
+    let mut session = Session::new(StampId::new(shared.name).unwrap());
     let mut tenants: Vec<String> = Vec::new();
     // Landed or not, but not acknowledged yet.
     let mut pending: Vec<(TenantIndex, Sequence)> = Vec::new();
@@ -316,8 +345,11 @@ async fn serve(shared: &Shared, mut line: Line) {
         while let Some(event) = session.poll_event() {
             match event {
                 Event::Hello(hello) => {
-                    shared.landing.lock().unwrap().hellos += 1;
                     tenants = hello.tenants.iter().map(|of| of.tenant.to_string()).collect();
+                    let epochs = hello.tenants.iter().map(|of| of.epoch);
+                    let heard =
+                        Heard { at: Instant::now(), tenants: tenants.iter().cloned().zip(epochs).collect() };
+                    shared.landing.lock().unwrap().hellos.push(heard);
                     match manner() {
                         Manner::Refuse(reason, after) => session.refuse(reason, "as the test wants", after),
                         Manner::Garbage => {
@@ -376,7 +408,7 @@ async fn serve(shared: &Shared, mut line: Line) {
                 Event::Condition(_) => {}
                 Event::Closed(closed) => {
                     if matches!(closed, Closed::Bye(_)) {
-                        shared.landing.lock().unwrap().goodbyes += 1;
+                        shared.landing.lock().unwrap().goodbyes.push(Instant::now());
                     }
                 }
             }
@@ -408,8 +440,8 @@ async fn serve(shared: &Shared, mut line: Line) {
 fn answers(shared: &Shared, tenants: &[String], manner: &Manner) -> Vec<Admission> {
     let landing = shared.landing.lock().unwrap();
     let answer = |tenant: &String| match manner {
-        Manner::RefuseTenant(refused) if tenant == refused => {
-            Admission::Refused { reason: RefusalReason::NotAssigned, text: "as the test wants".to_owned() }
+        Manner::RefuseTenant(refused, reason) if tenant == refused => {
+            Admission::Refused { reason: *reason, text: "as the test wants".to_owned() }
         }
         _ => Admission::Admitted {
             landed: landing.tenants.get(tenant).map(|tenant| tenant.landed.clone()).unwrap_or_default(),
@@ -430,72 +462,5 @@ fn land(shared: &Shared, tenant: &str, seq: Sequence, bytes: usize) {
 async fn write(session: &mut Session, line: &mut Line) {
     while let Some(chunk) = session.poll_transmit() {
         line.write(&chunk).await;
-    }
-}
-
-/// An authority and what it issues.
-pub(crate) struct Pki {
-    authority: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Pki {
-    pub(crate) fn new(dir: &Path) -> Self {
-        std::fs::create_dir_all(dir).unwrap();
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "test authority");
-        Self { authority: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
-    }
-
-    /// The authority's certificate as a file.
-    pub(crate) fn trust(&self, dir: &Path) -> PathBuf {
-        let path = dir.join("ca.crt");
-        std::fs::write(&path, self.authority.pem()).unwrap();
-        path
-    }
-
-    /// A gateway's certificate and key as files; `years` from now is its end.
-    pub(crate) fn gateway(&self, name: &str, dir: &Path, years: i32) -> (PathBuf, PathBuf) {
-        std::fs::create_dir_all(dir).unwrap();
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let year = 1970 + (since.as_secs() / 31_556_952) as i32;
-        params.not_before = rcgen::date_time_ymd(year - 3, 1, 1);
-        params.not_after = rcgen::date_time_ymd(year + years, 12, 31);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.authority).unwrap();
-        let paths = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
-        std::fs::write(&paths.0, certificate.pem()).unwrap();
-        std::fs::write(&paths.1, key.serialize_pem()).unwrap();
-        paths
-    }
-
-    fn quic_server(&self) -> quinn::ServerConfig {
-        let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(self.tls_server()).unwrap();
-        quinn::ServerConfig::with_crypto(Arc::new(crypto))
-    }
-
-    fn tls_server(&self) -> rustls::ServerConfig {
-        let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.authority).unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.authority.der().clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let clients =
-            rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
-                .build()
-                .unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_client_cert_verifier(clients)
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        tls.alpn_protocols = vec![ALPN.to_vec()];
-        tls
     }
 }

@@ -1,4 +1,4 @@
-//! The store against a model: random commits, landings, expiries and reopenings, compared after each.
+//! The store against a model: random commits, landings, expiries, epochs and reopenings, compared after each.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -7,8 +7,9 @@ use std::time::Duration;
 use host::outbox::{Outbox, Priority};
 use host::store::{Commit, Counts, DeadLetter, NewBatch, StateChange, StoreConfig, WhenFull};
 use wire::ids::Sequence;
+use wire::provisioning::Backlog;
 
-use crate::store::{batch, hand_clock, losses, numbers, open_in, read};
+use crate::store::{batch, block_on, hand_clock, losses, numbers, open_in, read};
 
 const QUOTA: u64 = 20_000;
 const PRIORITIES: [Priority; 3] = [Priority::Low, Priority::Normal, Priority::High];
@@ -36,6 +37,7 @@ struct Model {
     state: BTreeMap<String, Vec<u8>>,
     accepted: u64,
     dead: u64,
+    epoch: u64,
 }
 
 impl Model {
@@ -55,6 +57,19 @@ impl Model {
         let due = |batch: &(Priority, Option<i64>, u64, Vec<u8>)| batch.1.is_some_and(|at| at <= now);
         let gone: Vec<u64> = self.waiting.iter().filter(|(_, b)| due(b)).map(|(&seq, _)| seq).collect();
         gone.into_iter().for_each(|seq| self.give_up(seq));
+    }
+
+    /// Whether it is new.
+    fn begin(&mut self, epoch: u64, backlog: Backlog) -> bool {
+        let new = epoch > self.epoch;
+        if new {
+            self.epoch = epoch;
+            if backlog == Backlog::Drop {
+                let all: Vec<u64> = self.waiting.keys().copied().collect();
+                all.into_iter().for_each(|seq| self.give_up(seq));
+            }
+        }
+        new
     }
 
     fn make_room(&mut self) {
@@ -82,7 +97,7 @@ fn random_operations_leave_the_store_as_the_model() {
     for step in 0..600 {
         let now = hand.fetch_add(random.below(50) as i64, Ordering::Relaxed);
         let now = hand.load(Ordering::Relaxed).max(now);
-        match random.below(10) {
+        match random.below(11) {
             0..=5 => {
                 let commit = random_commit(&mut random, now, &mut model);
                 model.expire(now);
@@ -105,6 +120,13 @@ fn random_operations_leave_the_store_as_the_model() {
                 drop(opened);
                 opened = open_in(folder.path(), config.clone());
                 assert_eq!(opened.recovered as usize, model.waiting.len(), "step {step}");
+            }
+            9 => {
+                model.expire(now);
+                let epoch = (model.epoch + random.below(4)).saturating_sub(1);
+                let backlog = if random.below(2) == 0 { Backlog::Drop } else { Backlog::Carry };
+                let begun = block_on(opened.store.begin_epoch(epoch, backlog)).unwrap();
+                assert_eq!(begun, model.begin(epoch, backlog), "step {step}");
             }
             _ => model.expire(now),
         }
@@ -158,6 +180,7 @@ fn compare(store: &host::store::Store, model: &Model, step: u32) {
             assert_eq!((u64::from(batch.rows), &batch.payload[..]), (*rows, &payload[..]));
         }
     }
+    assert_eq!(store.epoch(), model.epoch, "step {step}");
     let totals = store.status().totals;
     let expected =
         (model.accepted, model.emitted, model.landed, model.lost, model.last, model.used(), model.dead);

@@ -77,6 +77,7 @@ pub(crate) fn origin() -> Origin {
         software: "test".to_owned(),
         budget_file: None,
         routes_file: None,
+        follower: None,
     }
 }
 
@@ -283,7 +284,7 @@ fn a_tenant_the_stamp_does_not_serve_waits_and_the_others_go_on() {
     let (a, b) = (site.store("acme"), site.store("bravo"));
     fill(&a, 10, 100, Priority::Normal);
     fill(&b, 10, 100, Priority::Normal);
-    let stamp = TestStamp::start(&site.pki, Manner::RefuseTenant("acme"));
+    let stamp = TestStamp::start(&site.pki, Manner::RefuseTenant("acme", RefusalReason::NotAssigned));
     let uplink = start(&site.config(&stamp, &["acme", "bravo"]), &[&a, &b]);
     wait_until("bravo's have landed", || waiting(&b) == 0);
     assert_eq!(waiting(&a), 10);
@@ -347,7 +348,7 @@ fn another_stamp_than_configured_gets_nothing() {
     let site = Site::new();
     let store = site.store("acme");
     fill(&store, 5, 100, Priority::Normal);
-    let stamp = TestStamp::start(&site.pki, Manner::Named("other"));
+    let stamp = TestStamp::start_named("other", &site.pki, Manner::Honest);
     let uplink = start(&site.config(&stamp, &["acme"]), &[&store]);
     wait_until("the link is parked", || link(&uplink).state == LinkState::Parked);
     assert!(link(&uplink).cause.is_some_and(|cause| cause.contains("other")));

@@ -157,7 +157,7 @@ fn an_endpoint_that_fails_gives_way_to_the_next_one() {
     let store = site.store("acme");
     fill(&store, 10, 100, Priority::Normal);
     let stamp = TestStamp::start(&site.pki, Manner::Honest);
-    let wrong = TestStamp::start(&site.pki, Manner::Named("other"));
+    let wrong = TestStamp::start_named("other", &site.pki, Manner::Honest);
     let mut config = site.config(&stamp, &["acme"]);
     config.stamps[0].endpoints = vec![
         // Nobody listens there.
