@@ -43,6 +43,7 @@ const PACE: u8 = 0x85;
 const CLOSE: u8 = 0x86;
 pub(super) const DESIRED: u8 = 0x87;
 pub(super) const CONTENT: u8 = 0x88;
+const WITHDRAWN: u8 = 0x89;
 
 /// Room for the header of a message with a bounded payload; a desired state names at most [`MAX_CONTENTS`] contents.
 const HEADER_BYTES: usize = 4_096;
@@ -145,6 +146,7 @@ impl Message for ToGateway {
             Self::Refused(refused) => encode_message::<Self, _>(REFUSED, refused, None, out),
             Self::Acked(acked) => encode_message::<Self, _>(ACKED, acked, None, out),
             Self::BatchRefused(refused) => encode_message::<Self, _>(BATCH_REFUSED, refused, None, out),
+            Self::Withdrawn(withdrawn) => encode_message::<Self, _>(WITHDRAWN, withdrawn, None, out),
             Self::Pace(pace) => encode_message::<Self, _>(PACE, pace, None, out),
             Self::Close(close) => encode_message::<Self, _>(CLOSE, close, None, out),
             Self::Desired(desired) => {
@@ -170,6 +172,7 @@ impl Message for ToGateway {
             REFUSED => decode_whole("refusal", &body).map(Self::Refused),
             ACKED => decode_whole("acknowledgement", &body).map(Self::Acked),
             BATCH_REFUSED => decode_whole("batch refusal", &body).map(Self::BatchRefused),
+            WITHDRAWN => decode_whole("withdrawal", &body).map(Self::Withdrawn),
             PACE => decode_whole("pace", &body).map(Self::Pace),
             CLOSE => decode_whole("close", &body).map(Self::Close),
             DESIRED => decode_desired(&body).map(Self::Desired),
@@ -184,6 +187,7 @@ impl Message for ToGateway {
     fn limit(kind: u8) -> Option<usize> {
         match kind {
             WELCOME..=CLOSE => Some(MAX_CONTROL_BYTES),
+            WITHDRAWN => Some(HEADER_BYTES),
             DESIRED => Some(MAX_DOCUMENT_BYTES + HEADER_BYTES),
             CONTENT => Some(MAX_CHUNK_BYTES + HEADER_BYTES),
             _ => None,

@@ -13,7 +13,7 @@
 //!
 //! Session versions:
 //! - 1: hello, batch, loss, bye, fetch, condition / welcome, refused, acked, batch refused, pace, close, desired,
-//!   content.
+//!   content, withdrawn.
 //!
 //! Does not hold any state of a session ([`crate::session`]) and opens no payload.
 
@@ -56,6 +56,10 @@ pub const MAX_TENANTS: usize = 1_024;
 pub const MAX_RANGES: usize = 50_000;
 /// Most ranges told in a whole welcome, shared by its tenants.
 pub const MAX_WELCOME_RANGES: usize = 80_000;
+/// Most devices named in one refusal of a batch.
+pub const MAX_NAMED_DEVICES: usize = 1_024;
+/// Most bytes of their names together; the first one is named in any case.
+pub const MAX_NAMED_BYTES: usize = 64 << 10;
 /// Most bytes of a text for people; a longer one is cut.
 pub const MAX_TEXT_BYTES: usize = 1_024;
 
@@ -91,6 +95,8 @@ pub enum ToGateway {
     Acked(Acked),
     /// This batch will not be taken; the others are not concerned.
     BatchRefused(BatchRefused),
+    /// Nothing more of a tenant will be taken in this session; the others are not concerned.
+    Withdrawn(Withdrawn),
     /// Send slower, or as before.
     Pace(Pace),
     /// The session is over.
@@ -229,6 +235,20 @@ pub struct BatchRefused {
     pub seq: Sequence,
     /// Why.
     pub reason: BatchRefusal,
+    /// For a person.
+    pub text: String,
+    /// The devices beyond the capacity, at most [`MAX_NAMED_DEVICES`] of them: without their rows it would be taken, or
+    /// be refused for those that are not named yet. Empty where devices are not the reason.
+    pub devices: Vec<String>,
+}
+
+/// A tenant is no longer served by this stamp.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdrawn {
+    /// Whose. Nothing is said of it any more, and what it still sends is not looked at.
+    pub tenant: TenantIndex,
+    /// Why.
+    pub reason: RefusalReason,
     /// For a person.
     pub text: String,
 }

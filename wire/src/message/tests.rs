@@ -73,6 +73,12 @@ fn to_gateway() -> Vec<ToGateway> {
             seq: Sequence(300),
             reason: BatchRefusal::Capacity,
             text: "full".into(),
+            devices: vec!["press-9".into()],
+        }),
+        ToGateway::Withdrawn(Withdrawn {
+            tenant: TenantIndex(1),
+            reason: RefusalReason::Moved,
+            text: "gone".into(),
         }),
         ToGateway::Pace(Pace { tenant: None, window: 4_096 }),
         ToGateway::Close(Close {

@@ -18,7 +18,8 @@ use super::{ProtocolError, Transmit, tenant_error};
 use crate::ids::{Digest, Sequence, TenantId};
 use crate::message::{
     Acked, Admission, Batch, BatchRefused, Bye, Condition, Decoder, Hello, Loss, MAX_PAYLOAD_BYTES,
-    MAX_TENANTS, MessageError, Pace, TenantIndex, TenantStream, ToGateway, ToStamp, VERSION, Welcome, short,
+    MAX_TENANTS, MessageError, Pace, TenantIndex, TenantStream, ToGateway, ToStamp, VERSION, Welcome,
+    Withdrawn, short,
 };
 use crate::ranges::RangeSet;
 
@@ -271,6 +272,7 @@ impl Session {
             (_, ToGateway::Close(close)) => self.close(Closed::ByStamp(close)),
             (State::Open, ToGateway::Acked(acked)) => self.acked(acked)?,
             (State::Open, ToGateway::BatchRefused(refused)) => self.batch_refused(refused)?,
+            (State::Open, ToGateway::Withdrawn(withdrawn)) => self.withdrawn(withdrawn)?,
             (State::Open, ToGateway::Pace(pace)) => self.paced(pace)?,
             (State::Open, ToGateway::Desired(desired)) => self.desired(desired)?,
             (State::Open, ToGateway::Content(content)) => self.content(content)?,
@@ -338,13 +340,28 @@ impl Session {
     }
 
     fn batch_refused(&mut self, refused: BatchRefused) -> Result<(), ProtocolError> {
-        let BatchRefused { tenant: index, seq, reason, text } = refused;
+        let BatchRefused { tenant: index, seq, reason, text, devices } = refused;
         let tenant = addressed(&mut self.tenants, index)?;
         let Some(bytes) = tenant.batches.remove(&seq) else {
             return Err(ProtocolError::NotSent { tenant: index.0, seq });
         };
         tenant.bytes = tenant.bytes.saturating_sub(u64::from(bytes));
-        self.events.push_back(Event::BatchRefused { tenant: index, seq, reason, text });
+        self.events.push_back(Event::BatchRefused { tenant: index, seq, reason, text, devices });
+        Ok(())
+    }
+
+    /// What is on its way of it is so no longer: whether it has landed, another stamp will say.
+    fn withdrawn(&mut self, withdrawn: Withdrawn) -> Result<(), ProtocolError> {
+        let Withdrawn { tenant: index, reason, text } = withdrawn;
+        let tenant = addressed(&mut self.tenants, index)?;
+        if !std::mem::take(&mut tenant.admitted) {
+            return Err(ProtocolError::NotAdmitted(index.0));
+        }
+        tenant.batches.clear();
+        tenant.bytes = 0;
+        tenant.losses.clear();
+        tenant.conditions.clear();
+        self.events.push_back(Event::TenantRefused { tenant: index, reason, text });
         Ok(())
     }
 
@@ -391,6 +408,7 @@ fn name(message: &ToGateway) -> &'static str {
         ToGateway::Refused(_) => "refusal",
         ToGateway::Acked(_) => "acknowledgement",
         ToGateway::BatchRefused(_) => "batch refusal",
+        ToGateway::Withdrawn(_) => "withdrawal",
         ToGateway::Pace(_) => "pace",
         ToGateway::Close(_) => "close",
         ToGateway::Desired(_) => "desired state",

@@ -5,7 +5,7 @@
 //!   hello{versions, tenants, streams} ─→
 //!                                      ←─ welcome{landed ranges, windows}   or  refused{reason, retry_after}
 //!   batch, batch, loss …              ─→
-//!                                      ←─ acked{ranges}, batch refused, pace
+//!                                      ←─ acked{ranges}, batch refused, withdrawn, pace
 //!                                      ←─ desired{release, contents}       of a tenant, if there is something to say
 //!   fetch{digest, offset}             ─→     one at a time
 //!                                      ←─ content{bytes}

@@ -16,8 +16,8 @@ use super::{ProtocolError, Transmit, check_sequence, tenant_error};
 use crate::ids::{Digest, Sequence, StampId};
 use crate::message::{
     Acked, Admission, Batch, BatchRefusal, BatchRefused, Close, CloseReason, Condition, Decoder, Fetch,
-    Hello, Loss, MAX_CONTROL_BYTES, MessageError, Pace, RefusalReason, Refused, TenantIndex, ToGateway,
-    ToStamp, VERSION, Welcome, short,
+    Hello, Loss, MAX_CONTROL_BYTES, MAX_NAMED_BYTES, MAX_NAMED_DEVICES, MessageError, Pace, RefusalReason,
+    Refused, TenantIndex, ToGateway, ToStamp, VERSION, Welcome, Withdrawn, short,
 };
 use crate::ranges::RangeSet;
 
@@ -59,6 +59,8 @@ enum State {
 #[derive(Debug, Default)]
 struct Tenant {
     admitted: bool,
+    /// It was admitted: what it sent before it heard is not looked at.
+    withdrawn: bool,
     landed: RangeSet,
     window: u32,
     batches: BTreeMap<Sequence, u32>,
@@ -168,7 +170,8 @@ impl Session {
 
     /// These numbers (inclusive) of a tenant are durable: acknowledged with the next `poll_transmit`.
     pub fn landed(&mut self, index: TenantIndex, from: Sequence, to: Sequence) {
-        if let Some(tenant) = self.tenants.get_mut(usize::from(index.0)) {
+        let tenant = self.tenants.get_mut(usize::from(index.0));
+        if let Some(tenant) = tenant.filter(|tenant| !tenant.withdrawn) {
             while let Some((&seq, &bytes)) = tenant.batches.range(from..=to.max(from)).next() {
                 tenant.batches.remove(&seq);
                 tenant.bytes = tenant.bytes.saturating_sub(u64::from(bytes));
@@ -180,7 +183,35 @@ impl Session {
 
     /// A batch is not taken.
     pub fn refuse_batch(&mut self, tenant: TenantIndex, seq: Sequence, reason: BatchRefusal, text: &str) {
-        if self.state != State::Open {
+        self.turn_down((tenant, seq), reason, text, Vec::new());
+    }
+
+    /// A batch is not taken because of the rows of these devices, which are beyond the capacity: as many are named as may be.
+    pub fn refuse_devices(
+        &mut self,
+        tenant: TenantIndex,
+        seq: Sequence,
+        text: &str,
+        mut devices: Vec<String>,
+    ) {
+        let mut bytes = 0;
+        let fit = devices.iter().take(MAX_NAMED_DEVICES).take_while(|device| {
+            let first = bytes == 0;
+            bytes += device.len().max(1);
+            first || bytes <= MAX_NAMED_BYTES
+        });
+        devices.truncate(fit.count());
+        self.turn_down((tenant, seq), BatchRefusal::Capacity, text, devices);
+    }
+
+    fn turn_down(
+        &mut self,
+        (tenant, seq): (TenantIndex, Sequence),
+        reason: BatchRefusal,
+        text: &str,
+        devices: Vec<String>,
+    ) {
+        if self.state != State::Open || self.is_withdrawn(tenant) {
             return;
         }
         if let Some(tenant) = self.tenants.get_mut(usize::from(tenant.0))
@@ -189,7 +220,25 @@ impl Session {
             tenant.bytes = tenant.bytes.saturating_sub(u64::from(bytes));
         }
         let text = short(text.to_owned());
-        self.send(ToGateway::BatchRefused(BatchRefused { tenant, seq, reason, text }));
+        self.send(ToGateway::BatchRefused(BatchRefused { tenant, seq, reason, text, devices }));
+    }
+
+    /// Takes nothing more of a tenant, for this reason; the session goes on for the others. Acknowledgements made before are
+    /// written before. Says nothing of a tenant that is not admitted.
+    pub fn withdraw(&mut self, index: TenantIndex, reason: RefusalReason, text: &str) {
+        let admitted = self.tenants.get(usize::from(index.0)).is_some_and(|tenant| tenant.admitted);
+        if self.state != State::Open || !admitted {
+            return;
+        }
+        self.flush_acks();
+        if let Some(tenant) = self.tenants.get_mut(usize::from(index.0)) {
+            *tenant = Tenant { withdrawn: true, ..Tenant::default() };
+        }
+        self.send(ToGateway::Withdrawn(Withdrawn { tenant: index, reason, text: short(text.to_owned()) }));
+    }
+
+    fn is_withdrawn(&self, index: TenantIndex) -> bool {
+        self.tenants.get(usize::from(index.0)).is_some_and(|tenant| tenant.withdrawn)
     }
 
     /// Sets the window of one tenant or of all. A gateway is held to the window of its welcome, since a smaller one
@@ -286,6 +335,9 @@ impl Session {
             return Err(tenant_error(index, count));
         };
         check_sequence(seq, seq)?;
+        if tenant.withdrawn {
+            return Ok(());
+        }
         if !tenant.admitted {
             self.refuse_batch(
                 index,
@@ -319,6 +371,9 @@ impl Session {
             return Err(tenant_error(loss.tenant, count));
         };
         check_sequence(loss.from, loss.to)?;
+        if tenant.withdrawn {
+            return Ok(());
+        }
         if !tenant.admitted {
             return Err(ProtocolError::Unexpected {
                 message: "loss receipt",

@@ -10,3 +10,4 @@
 mod desired;
 mod link;
 mod pair;
+mod refusal;

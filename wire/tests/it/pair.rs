@@ -56,7 +56,7 @@ pub(crate) fn greeting() -> gateway::Session {
     .unwrap()
 }
 
-fn batch(seq: u64, payload: Bytes) -> gateway::Outgoing {
+pub(crate) fn batch(seq: u64, payload: Bytes) -> gateway::Outgoing {
     let route = RouteName::new("telemetry").unwrap();
     gateway::Outgoing { seq: Sequence(seq), route, created: 7, rows: 1, payload }
 }

@@ -27,6 +27,7 @@ impl<N: FnMut(News) -> Option<Instant> + Send> Exchange<'_, N> {
                 Event::Admitted { tenant, landed, .. } => {
                     self.answered(usize::from(tenant.0), None);
                     self.landed(usize::from(tenant.0), landed.as_slice());
+                    self.met(usize::from(tenant.0));
                 }
                 Event::TenantRefused { tenant, reason, text } => {
                     self.answered(usize::from(tenant.0), Some((reason, text)));
@@ -37,13 +38,13 @@ impl<N: FnMut(News) -> Option<Instant> + Send> Exchange<'_, N> {
                     self.landed(usize::from(tenant.0), ranges.as_slice());
                     self.show_on_the_way();
                 }
-                Event::BatchRefused { tenant, seq, reason, text } => {
+                Event::BatchRefused { tenant, seq, reason, text, .. } => {
                     self.batch_refused(usize::from(tenant.0), seq, reason, &text);
                     self.show_on_the_way();
                 }
                 Event::Paced => (0..self.tenants.len()).for_each(|place| self.feed.released(place)),
-                // What should run is not followed yet.
-                Event::Desired(_) | Event::Content(_) => {}
+                Event::Desired(desired) => self.desired(desired),
+                Event::Content(piece) => self.piece(piece),
                 Event::Closed(closed) => return Some(Ended::Closed(closed)),
             }
         }

@@ -56,7 +56,7 @@ pub enum Event {
         /// Most devices the stamp takes from this gateway.
         device_quota: Option<u32>,
     },
-    /// This tenant's batches will not be taken by this stamp.
+    /// This tenant's batches will not be taken by this stamp: an answer to the hello, or from now on, in mid session.
     TenantRefused {
         /// Whose.
         tenant: TenantIndex,
@@ -82,6 +82,9 @@ pub enum Event {
         reason: BatchRefusal,
         /// For a person.
         text: String,
+        /// The devices beyond the capacity: without their rows the batch may be sent again, and they as another one. Empty
+        /// where devices are not the reason.
+        devices: Vec<String>,
     },
     /// Windows have changed: there may be room again.
     Paced,

@@ -70,6 +70,9 @@ impl Session {
         let Some(tenant) = self.tenants.get(usize::from(index)) else {
             return Err(tenant_error(condition.tenant, count));
         };
+        if tenant.withdrawn {
+            return Ok(());
+        }
         if !tenant.admitted {
             return Err(ProtocolError::NotAdmitted(index));
         }
