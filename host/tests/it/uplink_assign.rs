@@ -146,7 +146,7 @@ fn the_same_assignment_again_is_no_reason_to_try() {
     stamp.set(Manner::Honest);
     uplink.assign(vec![target("s1", &stamp, &[("acme", 2)])]);
     wait_until("the batch has landed", || waiting(&store) == 0);
-    assert_eq!((stamp.hellos(), uplink.view().retries().granted), (2, 0));
+    assert_eq!((stamp.hellos(), uplink.view().retries().granted), (2, 1), "what was paid for is to ask");
     uplink.stop().unwrap();
 }
 
