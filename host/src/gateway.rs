@@ -3,7 +3,7 @@
 //! ```text
 //! start:  data folder → engine, workers → gateway store → tenant stores → uplink → lanes → sources → admin socket
 //! run:    until SIGTERM, SIGINT or the failure of a part; SIGHUP: the configuration is read again, and waiting links try
-//!         again at once
+//!         again at once; what provisioning assigns is handed to stores and uplink
 //! stop:   sources (what was taken is stored and acknowledged) → lanes → uplink → stores
 //! ```
 //! Downstream starts first and stops last, so that whoever hands something on finds somebody to take it. Does no work of
@@ -19,6 +19,7 @@ mod loader;
 mod operator;
 mod outage;
 mod reload;
+mod placement;
 mod report;
 mod shelf;
 mod sources;
@@ -45,6 +46,7 @@ use loader::Loader;
 use operator::Operator;
 use reload::Reloads;
 use report::{Reporter, WATCH};
+use placement::Provisioning;
 use sources::{SourceError, Sources};
 
 /// Sources and lanes together may take this long to bring what was taken to disk.
@@ -124,6 +126,7 @@ struct Gateway {
     uplink: Option<Uplink>,
     records: Arc<GatewayStore>,
     admin: AdminSocket,
+    provisioning: Option<Provisioning>,
     reporter: Reporter,
     reloads: Reloads,
 }
@@ -161,7 +164,7 @@ impl Gateway {
         let origin = Origin {
             gateway: config.gateway.id.clone(),
             installation: records.store.installation(),
-            software: format!("sluice-gateway {}", env!("CARGO_PKG_VERSION")),
+            software: software(),
             budget_file: Some(config.gateway.data_dir.join("uplink-budget")),
             routes_file: Some(config.gateway.data_dir.join("uplink-routes")),
         };
@@ -174,6 +177,7 @@ impl Gateway {
         let mut identifiers = Vec::new();
         let mut changeable = Vec::new();
         let compiled_by = Instant::now() + COMPILE;
+        let provisioning = uplink.as_ref().and_then(|uplink| Provisioning::new(config, uplink, software()));
         for (tenant, store, mut kept) in stores {
             identifiers.push((tenant.id.clone(), std::mem::take(&mut kept.identifiers)));
             let files = loader.files(tenant);
@@ -190,8 +194,9 @@ impl Gateway {
         let reloads = Reloads::new(file, config, changeable, applied, loader);
         let lanes: Vec<_> = tenants.iter().map(|tenant| (tenant.id.clone(), tenant.lane.sender())).collect();
         let sources = Sources::start(config, &lanes, &records.store, &records.sessions, &identifiers)?;
-        let reporter = Reporter::new(config.gateway.id.to_string(), &config.gateway.data_dir);
-        Ok(Self { sources, tenants, uplink, records: records.store, admin, reporter, reloads })
+        let registration = provisioning.as_ref().map(Provisioning::view);
+        let reporter = Reporter::new(config.gateway.id.to_string(), &config.gateway.data_dir, registration);
+        Ok(Self { sources, tenants, uplink, provisioning, records: records.store, admin, reporter, reloads })
     }
 
     /// Until it is told to stop, or a part fails.
@@ -200,13 +205,13 @@ impl Gateway {
         let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
         let mut hang_up = signal(SignalKind::hangup()).map_err(signals)?;
-        let Self { sources, tenants, uplink, records, admin, reporter, reloads } = self;
+        let Self { sources, tenants, uplink, provisioning, records, admin, reporter, reloads } = self;
         let view = uplink.as_ref().map(Uplink::view);
         let report = || reporter.report(sources, tenants, records, view.as_ref(), reloads);
         let operator = Operator::default();
         let answer = |question| match question {
             Question::Status => Answer::of(&report()),
-            Question::RetryNow { stamp } => Answer::of(&nudge(sources, uplink.as_ref(), stamp.as_deref())),
+            Question::RetryNow { stamp } => Answer::of(&nudge(stamp.as_deref())),
             Question::Reload => {
                 let reload = reloads.clone().reload("command");
                 Answer::later(async move { Answer::of(&reload.await) })
@@ -216,6 +221,12 @@ impl Gateway {
             Question::ReplayLetters { tenant, ids } => operator.replay_letters(tenants, &tenant, ids),
             Question::ResetState { tenant, step } => operator.reset_state(tenants, &tenant, step),
         };
+        let stores: Vec<_> =
+            tenants.iter().map(|tenant| (tenant.id.clone(), Arc::clone(&tenant.store))).collect();
+        let agent = provisioning.as_mut().and_then(Provisioning::agent);
+        let placing = placement::follow(agent, uplink.as_ref(), &stores);
+        tokio::pin!(placing);
+        let nudge = |stamp: Option<&str>| nudge(sources, uplink.as_ref(), provisioning.as_ref(), stamp);
         let answering = admin.serve(answer);
         tokio::pin!(answering);
         let (mut hung_up, mut settling) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
@@ -234,7 +245,7 @@ impl Gateway {
                 }
                 _ = hang_up.recv() => {
                     tracing::info!("SIGHUP: reading the configuration again, and trying all connections now");
-                    nudge(sources, uplink.as_ref(), None);
+                    nudge(None);
                     // One is under way, another one reads what is in the file then: a third would find nothing new.
                     if hung_up.len() < 2 {
                         hung_up.spawn(reloads.clone().reload("SIGHUP"));
@@ -274,6 +285,7 @@ impl Gateway {
                 result = result.and(Err(GatewayError::LaneEnded { tenant: id.clone(), reason }));
             }
             lane.drain_and_stop(left());
+                () = &mut placing => {}
             stores.push(store);
         }
         if let Some(uplink) = uplink {
@@ -289,12 +301,23 @@ impl Gateway {
 }
 
 /// The operator says "now": to all that waits for somebody, or to the link of one stamp.
-fn nudge(sources: &Sources, uplink: Option<&Uplink>, stamp: Option<&str>) -> RetryReply {
+fn nudge(
+    sources: &Sources,
+    uplink: Option<&Uplink>,
+    provisioning: Option<&Provisioning>,
+    stamp: Option<&str>,
+) -> RetryReply {
+    let mut asked = None;
     if stamp.is_none() {
         sources.retry_now();
     }
     let links = uplink.map(|uplink| uplink.try_now(stamp)).unwrap_or_default();
-    RetryReply::new(links)
+    RetryReply::new(links, asked)
+}
+
+/// For the logs of those it speaks with.
+fn software() -> String {
+    format!("sluice-gateway {}", env!("CARGO_PKG_VERSION"))
 }
 
 async fn failed(uplink: Option<&Uplink>) -> UplinkError {
@@ -311,6 +334,7 @@ fn uplink_state(tenant: &Tenant, view: Option<&UplinkView>) -> UplinkState {
         Some(LinkState::Connected) => runtime::Uplink::Up,
         Some(LinkState::Connecting | LinkState::Waiting) => runtime::Uplink::Down,
         Some(LinkState::Parked | LinkState::GivenUp | LinkState::Stopped) | None => runtime::Uplink::Parked,
+        asked = provisioning.map(Provisioning::ask_now);
     })
 }
 

@@ -3,9 +3,11 @@
 
 pub mod admin;
 pub mod cli;
+pub mod clock;
 pub mod gateway;
 pub mod intake;
 pub mod outbox;
+pub mod provisioning;
 pub mod source;
 pub mod store;
 pub mod tenant;

@@ -17,6 +17,7 @@ use std::pin::Pin;
 use serde::{Deserialize, Serialize};
 
 use super::reload::StepOrder;
+use crate::provisioning::Asking;
 use crate::uplink::LinkState;
 
 /// Most letters of one question; whoever has more asks again.
@@ -121,6 +122,9 @@ impl Answer {
 pub struct RetryReply {
     /// The links it was said to; none if the stamp is not in the configuration.
     pub links: Vec<RetriedLink>,
+    /// What was done towards provisioning until then; it is asked now. Absent if there is none, or one stamp was named.
+    #[serde(default)]
+    pub provisioning: Option<Asking>,
 }
 
 /// One link that was told to retry now.
@@ -137,13 +141,13 @@ pub struct RetriedLink {
 impl RetryReply {
     /// From the links and how they stood.
     #[must_use]
-    pub fn new(links: Vec<(String, LinkState)>) -> Self {
+    pub fn new(links: Vec<(String, LinkState)>, provisioning: Option<Asking>) -> Self {
         let links = links.into_iter().map(|(stamp, was)| RetriedLink {
             stamp,
             was,
             trying: matches!(was, LinkState::Waiting | LinkState::Parked | LinkState::GivenUp),
         });
-        Self { links: links.collect() }
+        Self { links: links.collect(), provisioning }
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::process::Process;
 use super::reload::ReloadReply;
 use crate::uplink::{BudgetStatus, LinkStatus, RetryStatus};
+use crate::provisioning::ProvisioningStatus;
 
 /// A whole gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub struct Status {
     #[serde(default)]
     pub reload: Option<ReloadReply>,
 }
+    /// Registration with provisioning; absent if the configuration says itself where data goes.
+    #[serde(default)]
+    pub provisioning: Option<ProvisioningStatus>,
 
 /// A southbound connector.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use gateway_config::{Config, Severity, SourceKind};
 
+use crate::provisioning;
 use crate::uplink::identity;
 
 pub(super) fn check(path: &Path) -> ExitCode {
@@ -69,6 +70,11 @@ fn check_secrets(config: &Config, found: &mut Found) {
 }
 
 fn check_identity(config: &Config, found: &mut Found) {
+    if let Some(section) = &config.provisioning {
+        // What it gives arrives by itself, and is checked when it comes.
+        found.extend(provisioning::check(section).map(|error| ("provisioning".to_owned(), error)));
+        return;
+    }
     let Some(uplink) = &config.uplink else { return };
     let now = (crate::store::wall_clock())() / 1_000_000_000;
     if let Err(error) = identity::load(&uplink.identity, &config.gateway.id, now, wire::message::ALPN) {
@@ -78,9 +84,12 @@ fn check_identity(config: &Config, found: &mut Found) {
 
 fn summary(path: &Path, config: &Config) -> String {
     let steps: usize = config.tenants.values().map(|tenant| tenant.steps.len() + tenant.decoders.len()).sum();
-    let stamps = config.uplink.as_ref().map_or(0, |uplink| uplink.stamps.len());
+    let stamps = match (&config.provisioning, &config.uplink) {
+        (Some(provisioning), _) => format!("stamps by {}", provisioning.endpoint),
+        (None, uplink) => format!("{} stamps", uplink.as_ref().map_or(0, |uplink| uplink.stamps.len())),
+    };
     format!(
-        "{}: good: gateway {}, {} sources, {} tenants, {steps} plugins, {stamps} stamps",
+        "{}: good: gateway {}, {} sources, {} tenants, {steps} plugins, {stamps}",
         path.display(),
         config.gateway.id,
         config.sources.len(),

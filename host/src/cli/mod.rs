@@ -10,6 +10,7 @@ mod lanes;
 mod letters;
 mod logging;
 mod out;
+mod provisioned;
 mod reload;
 mod state;
 mod status;
@@ -49,6 +50,13 @@ A first configuration, say gateway.toml:
   [uplink]
   stamp = [{ id = \"eu-1\", endpoints = [\"quic://stamp.example:7443\"], tenants = [\"acme\"] }]
   identity = { certificate = \"gateway.crt\", key = \"gateway.key\", trust = \"ca.crt\" }
+
+Or, instead of [uplink], with provisioning, which gives stamps and certificates by itself:
+
+  [provisioning]
+  endpoint = \"https://provision.example:8443\"
+  trust = \"ca.crt\"
+  attest = { certificate = \"bootstrap.crt\", key = \"bootstrap.key\" }
 
 Then:
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::lanes;
+use super::provisioned;
 use super::table::{Set, bytes, count, duration, table};
 use crate::admin::status::{OutageStatus, SourceStatus, Status, TenantStatus, UplinkStatus};
 use crate::admin::{AdminError, ask};
@@ -68,6 +69,10 @@ fn describe(status: &Status, data_dir: &Path) -> String {
         ("plugins", lanes::shares(&status.tenants) + &lanes::unusual(status)),
         ("waiting for the stamp", outboxes(&status.tenants)),
         ("uplink", uplink(&status.uplink, status.at)),
+        (
+            "provisioning",
+            status.provisioning.as_ref().map_or(String::new(), |it| provisioned::describe(it, status.at)),
+        ),
         ("configuration read again", lanes::reloaded(status)),
     ];
     for (title, part) in parts {

@@ -1,4 +1,4 @@
-//! `sluice-gateway why`: what each uplink waits for, since when, until when, why, and what it may still do; and
+//! `sluice-gateway why`: what registration and each uplink wait for, since when, until when, why, and what it may still do; and
 //! `sluice-gateway retry-now`.
 
 use std::fmt::Write;
@@ -7,10 +7,12 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::provisioned;
 use super::status::{NOT_RUNNING, configured, seconds, sentence};
 use super::table::{bytes, count, duration};
 use crate::admin::status::Status;
 use crate::admin::{AdminError, RetriedLink, ask};
+use crate::provisioning::ProvisioningStatus;
 use crate::uplink::{BudgetStatus, LinkState, LinkStatus, RetryStatus};
 
 /// `why --json`, one line. Field names are an interface.
@@ -21,6 +23,15 @@ struct Why<'a> {
     uplinks: Vec<WhyLink<'a>>,
     retries: RetryStatus,
     budget: Option<BudgetStatus>,
+    provisioning: Option<WhyProvisioning<'a>>,
+}
+
+#[derive(Serialize)]
+struct WhyProvisioning<'a> {
+    /// For a person.
+    sentence: String,
+    #[serde(flatten)]
+    status: &'a ProvisioningStatus,
 }
 
 #[derive(Serialize)]
@@ -65,6 +76,10 @@ pub(super) fn retry_now(stamp: Option<&str>, config: Option<&Path>, data_dir: Op
         let was = was.as_str().replace('_', " ");
         println!("{stamp}: {}", if *trying { format!("was {was}, tries now") } else { format!("is {was}") });
     }
+    if let Some(was) = reply.provisioning {
+        println!("provisioning: was {}, is asked now", was.as_str().replace('_', " "));
+        return ExitCode::SUCCESS;
+    }
     match (reply.links.is_empty(), stamp) {
         (true, Some(stamp)) => {
             eprintln!("there is no stamp {stamp:?}: see `sluice-gateway why` for those there are");
@@ -94,12 +109,18 @@ fn structured(status: &Status) -> Why<'_> {
         uplinks: links.map(|link| WhyLink { sentence: sentence(link, status.at), link }).collect(),
         retries: status.uplink.retries,
         budget: status.uplink.budget,
+        provisioning: status
+            .provisioning
+            .as_ref()
+            .map(|it| WhyProvisioning { sentence: provisioned::sentence(it, status.at), status: it }),
     }
 }
 
 fn describe(status: &Status) -> String {
     let mut text = String::new();
-    if status.uplink.links.is_empty() {
+    if let Some(provisioning) = &status.provisioning {
+        text.push_str(&provisioned::details(provisioning, status.at));
+    } else if status.uplink.links.is_empty() {
         text.push_str("there is no [uplink]: data stays in the stores\n");
         return text;
     }

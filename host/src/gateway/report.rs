@@ -15,6 +15,7 @@ use crate::admin::status::{
     TenantStatus, UnroutedStatus, UplinkStatus, VersionStatus,
 };
 use crate::store::gateway::GatewayStore;
+use crate::provisioning::BoardView;
 use crate::store::{self, Health, peek, wall_clock};
 use crate::tenant::{LaneState, LaneStatus};
 use crate::uplink::UplinkView;
@@ -34,6 +35,7 @@ pub(super) struct Reporter {
     /// Of each tenant, in their order.
     fills: Mutex<Vec<FillRate>>,
 }
+    provisioning: Option<BoardView>,
 
 /// The counts of messages at some time, by source, and the rates up to then.
 struct Rates {
@@ -43,7 +45,7 @@ struct Rates {
 }
 
 impl Reporter {
-    pub(super) fn new(gateway: String, data_dir: &Path) -> Self {
+    pub(super) fn new(gateway: String, data_dir: &Path, provisioning: Option<BoardView>) -> Self {
         let rates = Rates { at: Instant::now(), messages: Vec::new(), per_second: Vec::new() };
         Self {
             gateway,
@@ -53,6 +55,7 @@ impl Reporter {
             clock: Instant::now(),
             fills: Mutex::default(),
         }
+            provisioning,
     }
 
     /// Looks how much came in; to be called every [`WATCH`].
@@ -126,6 +129,7 @@ impl Reporter {
             },
             reload: reloads.last(),
         }
+            provisioning: self.provisioning.as_ref().map(BoardView::status),
     }
 }
 
@@ -179,6 +183,7 @@ pub(super) fn of_stores(data_dir: &Path) -> Status {
         reload: None,
     }
 }
+        provisioning: None,
 
 fn running_tenant(tenant: &TenantParts, now: i64, reloads: &Reloads) -> TenantStatus {
     let LaneStatus { state, steps, cpu, .. } = tenant.lane.status();

@@ -1,0 +1,502 @@
+//! The one task that speaks with provisioning: looks what is needed, asks, keeps what is given, hands it on.
+//!
+//! ```text
+//! kept ─► hand on ─► need? ──nothing──► wait for time, a stray, the operator ─► need?
+//!                      │ ask ─► keep on disk ─► hand on ─► need?
+//!                      └─ failed, or nothing new ─► the circuit: when to ask again ─► need?
+//! ```
+//! Invariants: what is handed on is on disk before; a failed question of whatever kind is judged by the one circuit on the
+//! uplink's ledger; an answer that changes nothing though a stamp refuses counts as a failed question, so that two who do not
+//! agree are not asked in turns.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use backoff::{Circuit, Event, Ledger, Moment, Outcome, Policy, Step, Ways};
+use gateway_config::{Attest, Provisioning};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use wire::ids::{GatewayId, TenantId};
+use wire::provisioning::{Assigned, Register, Registration, Renew};
+
+use super::board::{Asking, AssignmentStatus, Board, BoardView};
+use super::client::{CallError, Client, ClientError};
+use super::kept::{Kept, KeptError, Known};
+use super::need::{Because, Need, Open, need, renew_at};
+use super::proof::Proof;
+use crate::clock;
+use crate::uplink::Astray;
+
+/// While a tenant is on its way to another stamp, one question waits so long for the end of that.
+const WAIT: Duration = Duration::from_secs(30);
+/// The time is looked at this often at least: clocks are set, machines sleep.
+const LOOK: Duration = Duration::from_secs(30);
+/// How often the configured files are looked at while only a person can mend it.
+const LOOK_AT_FILES: Duration = Duration::from_secs(15);
+
+const SECOND: i64 = 1_000_000_000;
+
+/// What the agent needs.
+pub struct Setup {
+    /// `[provisioning]`.
+    pub provisioning: Provisioning,
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// Product name and version, for the service's logs.
+    pub software: String,
+    /// Where it is kept what was given.
+    pub kept: Kept,
+    /// The tenants of the configuration.
+    pub tenants: Vec<TenantId>,
+    /// `uplink.retry`.
+    pub policy: Policy,
+    /// The retry tokens, shared with all links.
+    pub ledger: Arc<Mutex<Ledger>>,
+    /// What stamps refuse.
+    pub astray: watch::Receiver<Vec<Astray>>,
+}
+
+/// What is handed on.
+#[derive(Debug)]
+pub struct Given<'a> {
+    /// Per tenant its stamp, all that there are.
+    pub assignments: &'a [Assigned],
+    /// The identity files have changed.
+    pub identity: bool,
+}
+
+/// Speaks with provisioning.
+pub struct Agent {
+    setup: Setup,
+    board: Board,
+    known: Option<Known>,
+    open: Open,
+    renew_at: i64,
+    circuit: Circuit,
+    origin: Instant,
+    operator: watch::Receiver<u64>,
+}
+
+/// Why a question came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Kept(#[from] KeptError),
+    #[error("provisioning has nothing else for what a stamp refuses: {0}")]
+    NothingNew(String),
+}
+
+impl AskError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Call(error) => error.outcome(),
+            // The disk may take writes again; what was given may be right the next time.
+            Self::Kept(_) | Self::NothingNew(_) => Outcome::transient(self.to_string()),
+        }
+    }
+}
+
+impl From<ClientError> for AskError {
+    fn from(error: ClientError) -> Self {
+        Self::Call(error.into())
+    }
+}
+
+impl Agent {
+    /// Reads what is kept. Asks nothing yet. `operator` changes when an operator says "now".
+    #[must_use]
+    pub fn new(setup: Setup, operator: watch::Receiver<u64>) -> Self {
+        let board = Board::default();
+        board.change(|status| status.endpoint.clone_from(&setup.provisioning.endpoint));
+        let known = setup.kept.load();
+        // A time that has passed is a time that has passed, whatever the machine's clock says.
+        clock::not_before(known.as_ref().map_or(0, |known| known.told.saturating_mul(SECOND)));
+        let mut agent = Self {
+            setup,
+            board,
+            known: None,
+            open: Open::default(),
+            renew_at: 0,
+            circuit: Circuit::new(Ways::default()),
+            origin: Instant::now(),
+            operator,
+        };
+        if let Some(known) = known {
+            agent.knows(known);
+            agent.open.unassigned = !agent.unassigned().is_empty();
+        }
+        agent.show();
+        agent
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn view(&self) -> BoardView {
+        self.board.view()
+    }
+
+    /// What is assigned; `None`: nothing was ever given.
+    fn assignments(&self) -> Option<&[Assigned]> {
+        self.known.as_ref().map(|known| known.registration.assignments.as_slice())
+    }
+
+    /// Runs for ever. What is kept is handed on first, and then whatever is given.
+    pub async fn run(mut self, mut hand_on: impl AsyncFnMut(Given<'_>)) {
+        if let Some(assignments) = self.assignments() {
+            hand_on(Given { assignments, identity: false }).await;
+        }
+        loop {
+            clock::look();
+            self.open.astray = self.strays().is_some();
+            let need = need(self.known.as_ref(), self.open, self.renew_at, clock::now() / SECOND);
+            if let Need::Nothing { until } = need {
+                self.rest(until).await;
+                continue;
+            }
+            self.asking(need);
+            match self.ask(need).await {
+                Ok((known, changes)) => {
+                    self.answered(need);
+                    self.knows(known);
+                    self.show();
+                    if let Some(known) = self.known.as_ref().filter(|_| changes.any()) {
+                        let assignments = known.registration.assignments.as_slice();
+                        hand_on(Given { assignments, identity: changes.identity }).await;
+                    }
+                }
+                Err(error) => self.failed(need, &error).await,
+            }
+        }
+    }
+
+    /// What is refused by the stamp that it is assigned to, as far as it is known here.
+    fn strays(&self) -> Option<String> {
+        let assigned = &self.known.as_ref()?.registration.assignments;
+        let astray = self.setup.astray.borrow();
+        let still = |it: &&Astray| {
+            assigned
+                .iter()
+                .any(|assigned| assigned.stamp == it.stamp && it.tenants.contains(&assigned.tenant))
+        };
+        astray.iter().rev().find(still).map(|it| format!("stamp {}: {}", it.stamp, it.reason))
+    }
+
+    /// Tenants of the configuration without a stamp.
+    fn unassigned(&self) -> Vec<&TenantId> {
+        let assigned = self.assignments().unwrap_or_default();
+        let has_none = |tenant: &&TenantId| assigned.iter().all(|assigned| assigned.tenant != **tenant);
+        self.setup.tenants.iter().filter(has_none).collect()
+    }
+
+    /// Asks once, and keeps what is given.
+    async fn ask(&self, need: Need) -> Result<(Known, Changes), AskError> {
+        let strays = self.strays();
+        let kept = self.setup.kept.clone();
+        let before = self.known.clone();
+        let (request, given) = match need {
+            Need::Register(_) => {
+                let request = apart({
+                    let kept = kept.clone();
+                    move || kept.request()
+                })
+                .await?;
+                let given = self.register(&request.request).await?;
+                (Some(request), given)
+            }
+            Need::Renew => {
+                let request = apart({
+                    let kept = kept.clone();
+                    move || kept.request()
+                })
+                .await?;
+                let renew = Renew { request: request.request.clone() };
+                let given = self.operational()?.renew(&renew).await?;
+                (Some(request), given)
+            }
+            Need::Assignments(_) | Need::Nothing { .. } => {
+                let after = before.as_ref().map_or(0, |known| known.registration.revision);
+                (None, self.operational()?.assignments(after, WAIT).await?)
+            }
+        };
+        self.heard(&given);
+        let changes = Changes {
+            assignments: before.as_ref().is_none_or(|known| differ(&known.registration, &given)),
+            identity: request.is_some()
+                || before.as_ref().is_none_or(|known| known.registration.trust != given.trust),
+        };
+        let known = apart(move || match (&request, &before) {
+            (Some(request), _) => kept.registered(request, given),
+            (None, Some(known)) => kept.assigned(known, given),
+            // Assignments are asked for only by who is known.
+            (None, None) => Err(KeptError::Given("assignments without a registration".to_owned())),
+        })
+        .await?;
+        match (need, strays) {
+            (Need::Assignments(Because::Astray), Some(strays)) if !changes.any() => {
+                Err(AskError::NothingNew(strays))
+            }
+            _ => Ok((known, changes)),
+        }
+    }
+
+    async fn register(&self, request: &wire::provisioning::Bytes) -> Result<Registration, AskError> {
+        let Setup { provisioning, gateway, software, .. } = &self.setup;
+        let proof = Proof::load(&provisioning.attest).map_err(ClientError::from)?;
+        let mut register = Register {
+            gateway: gateway.clone(),
+            request: request.clone(),
+            answer: None,
+            latencies: Vec::new(),
+            software: software.clone(),
+        };
+        let client = match proof {
+            Proof::Certificate(pair) => Client::new(provisioning, Some(pair))?,
+            key @ Proof::Key { .. } => {
+                let client = Client::new(provisioning, None)?;
+                let challenge = client.challenge().await?;
+                register.answer = key.answer(&challenge.nonce, gateway, &request.0);
+                client
+            }
+        };
+        Ok(client.register(&register).await?)
+    }
+
+    /// A client that shows the operational certificate.
+    fn operational(&self) -> Result<Client, AskError> {
+        let own = self.setup.kept.own().map_err(ClientError::from)?;
+        Ok(Client::new(&self.setup.provisioning, Some(own))?)
+    }
+
+    /// The answer says how late it is, by a service whose certificate was good.
+    fn heard(&self, given: &Registration) {
+        clock::told(given.now.saturating_mul(SECOND));
+    }
+
+    fn knows(&mut self, known: Known) {
+        // Renewal times are drawn once per certificate.
+        if self.known.as_ref().is_none_or(|before| before.not_after != known.not_after) {
+            self.renew_at = renew_at(&known, rand::random());
+        }
+        self.known = Some(known);
+    }
+
+    fn asking(&self, need: Need) {
+        let because = because(need);
+        tracing::info!(endpoint = %self.setup.provisioning.endpoint, because, "asking provisioning");
+        self.board.change(|status| {
+            status.state = Asking::Asking;
+            status.since = clock::now();
+            status.until = None;
+            status.need = Some(because.to_owned());
+            status.questions += 1;
+        });
+    }
+
+    fn answered(&mut self, need: Need) {
+        locked(&self.setup.ledger).on_success();
+        self.circuit.on_connected(self.now());
+        self.open.operator = false;
+        if matches!(need, Need::Register(_)) {
+            self.open = Open::default();
+        }
+    }
+
+    /// Waits as the circuit says, or until something happens that lets it begin anew.
+    async fn failed(&mut self, need: Need, error: &AskError) {
+        if let AskError::Call(call) = error
+            && call.disowns()
+            && !matches!(need, Need::Register(_))
+        {
+            self.open.disowned = true;
+        }
+        let now = self.now();
+        let step = {
+            let mut ledger = locked(&self.setup.ledger);
+            self.circuit.on_failure(&self.setup.policy, &mut ledger, error.outcome(), now, rand::random())
+        };
+        let (state, until) = match step {
+            Step::Retry { at } => (Asking::Waiting, Some(at)),
+            Step::Parked { until, .. } => (Asking::Parked, Some(until)),
+            Step::GiveUp { .. } => (Asking::GivenUp, None),
+            // There is one way only.
+            Step::Fallback { .. } => (Asking::Waiting, Some(now)),
+        };
+        self.tell(state, until, error, now);
+        let before = files(&self.setup.provisioning);
+        let mended = changed(&self.setup.provisioning, before);
+        tokio::select! {
+            () = sleep_until(self.origin, until) => return,
+            () = mended, if until.is_none() => {
+                tracing::info!("the files that prove who this gateway is have changed; asking again");
+            }
+            () = said_now(&mut self.operator) => {}
+        }
+        self.circuit.on_event(Event::Operator, self.now());
+    }
+
+    /// Shows and logs where it stands after a failure.
+    fn tell(&self, state: Asking, until: Option<Moment>, error: &AskError, now: Moment) {
+        let wait = until.map_or(Duration::ZERO, |until| until.since(now));
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let registered = self.known.is_some();
+        match state {
+            Asking::GivenUp => tracing::error!(
+                %error, registered, "provisioning cannot be asked until someone acts; data stays stored"
+            ),
+            Asking::Parked => tracing::warn!(
+                %error, registered, wait_ms, "provisioning has not given what is needed; asking again after a pause"
+            ),
+            _ => {
+                tracing::warn!(%error, registered, wait_ms, "provisioning has not answered as needed; asking again")
+            }
+        }
+        let problem = match error {
+            AskError::Call(CallError::Refused { problem, .. }) => Some(problem),
+            _ => None,
+        };
+        let left = self.circuit.why(&self.setup.policy, now).attempts_left;
+        self.board.change(|status| {
+            status.state = state;
+            status.since = clock::now();
+            status.until = until
+                .map(|_| clock::now().saturating_add(i64::try_from(wait.as_nanos()).unwrap_or(i64::MAX)));
+            status.cause = Some(error.to_string());
+            status.code = problem.map(|problem| problem.code.clone());
+            status.remedy = problem.map(|problem| problem.remedy.clone()).filter(|remedy| !remedy.is_empty());
+            status.attempts_left = Some(left);
+        });
+    }
+
+    /// Until that time, or until something happens.
+    async fn rest(&mut self, until: i64) {
+        self.board.change(|status| {
+            if status.state != Asking::Settled {
+                status.state = Asking::Settled;
+                status.since = clock::now();
+            }
+            status.until = None;
+            status.need = None;
+            status.cause = None;
+            status.code = None;
+            status.remedy = None;
+            status.attempts_left = None;
+        });
+        let left = Duration::from_secs(until.saturating_sub(clock::now() / SECOND).max(0).unsigned_abs());
+        tokio::select! {
+            () = tokio::time::sleep(left.min(LOOK)) => {}
+            () = said_now(&mut self.operator) => self.open.operator = true,
+            // Who could say so is gone only with the uplink.
+            Ok(()) = self.setup.astray.changed() => {}
+        }
+    }
+
+    /// Shows what is known.
+    fn show(&self) {
+        let Some(known) = &self.known else { return };
+        let unassigned: Vec<String> = self.unassigned().into_iter().map(ToString::to_string).collect();
+        let configured = |tenant: &TenantId| self.setup.tenants.contains(tenant);
+        let Registration { environment, assignments, .. } = &known.registration;
+        for tenant in &unassigned {
+            tracing::warn!(tenant, "provisioning has no stamp for this tenant: its data stays stored");
+        }
+        for it in assignments.iter().filter(|it| !configured(&it.tenant)) {
+            tracing::warn!(tenant = %it.tenant, stamp = %it.stamp, "provisioning has assigned a tenant that the configuration does not have");
+        }
+        self.board.change(|status| {
+            status.registered = true;
+            status.answered = Some(known.told.saturating_mul(SECOND));
+            status.environment = Some(environment.to_string());
+            status.certificate_ends = Some(known.not_after.saturating_mul(SECOND));
+            status.renewal = Some(self.renew_at.saturating_mul(SECOND));
+            status.unassigned = unassigned;
+            status.assignments = assignments
+                .iter()
+                .map(|it| AssignmentStatus {
+                    tenant: it.tenant.to_string(),
+                    stamp: it.stamp.to_string(),
+                    epoch: it.epoch,
+                    devices: it.devices,
+                    configured: configured(&it.tenant),
+                })
+                .collect();
+        });
+    }
+
+    fn now(&self) -> Moment {
+        Moment(self.origin.elapsed())
+    }
+}
+
+/// What an answer has changed.
+#[derive(Debug, Clone, Copy)]
+struct Changes {
+    assignments: bool,
+    identity: bool,
+}
+
+impl Changes {
+    fn any(self) -> bool {
+        self.assignments || self.identity
+    }
+}
+
+/// Whether links would have to change.
+fn differ(before: &Registration, after: &Registration) -> bool {
+    before.assignments != after.assignments
+}
+
+fn because(need: Need) -> &'static str {
+    match need {
+        Need::Register(because) | Need::Assignments(because) => because.as_str(),
+        Need::Renew => "its certificate is past half of its life",
+        Need::Nothing { .. } => "",
+    }
+}
+
+/// The disk is not for this thread.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, KeptError> + Send + 'static,
+) -> Result<T, KeptError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(KeptError::Key(error.to_string())),
+    }
+}
+
+async fn said_now(operator: &mut watch::Receiver<u64>) {
+    if operator.changed().await.is_err() {
+        // Nobody is there who could say so.
+        std::future::pending().await
+    }
+}
+
+/// When each file that a person could mend was last written.
+fn files(provisioning: &Provisioning) -> Vec<Option<SystemTime>> {
+    let paths: Vec<&PathBuf> = match &provisioning.attest {
+        Attest::Certificate { certificate, key } => vec![&provisioning.trust, certificate, key],
+        Attest::Key { file, .. } => vec![&provisioning.trust, file],
+    };
+    let written = |path: &PathBuf| std::fs::metadata(path).and_then(|data| data.modified()).ok();
+    paths.into_iter().map(written).collect()
+}
+
+async fn changed(provisioning: &Provisioning, before: Vec<Option<SystemTime>>) {
+    while files(provisioning) == before {
+        tokio::time::sleep(LOOK_AT_FILES).await;
+    }
+}
+
+async fn sleep_until(origin: Instant, until: Option<Moment>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(origin + until.0).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is shared here is whole after each statement, even if a holder panicked.
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
