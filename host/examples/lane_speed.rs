@@ -13,7 +13,7 @@ use gateway_config::{OnFault, Step, Tenant};
 use host::intake::{Decoded, Intake, Nobody, fingerprint};
 use host::outbox::Outbox;
 use host::store::{DataFolder, Store, StoreConfig, wall_clock};
-use host::tenant::{Lane, LaneConfig, LaneHandle, Plugins, Pool};
+use host::tenant::{Lane, LaneConfig, LaneHandle, Plugins, Pool, Way};
 use runtime::{Engine, EngineConfig};
 use wire::frame::{Column, Texts, Values};
 use wire::ids::{Sequence, TenantId};
@@ -87,8 +87,8 @@ fn site(
     };
     let opened = Store::open(data, &tenant.id, StoreConfig::default())?;
     let plugins = Plugins::load(engine, &tenant);
-    let config =
-        LaneConfig { tenant, uplink: Arc::new(|| runtime::Uplink::Up), clock: wall_clock(), shelf: None };
+    let uplink: host::tenant::UplinkState = Arc::new(|| runtime::Uplink::Up);
+    let config = LaneConfig { tenant, uplink, clock: wall_clock(), shelf: None, way: Way::On };
     Ok((Lane::start(config, plugins, engine, pool, &opened.store, opened.kept), opened.store))
 }
 

@@ -162,7 +162,7 @@ fn version_text(Version { digest, version, .. }: &Version) -> String {
 }
 
 fn listed_json(Listed { tenant, sum, versions }: &Listed) -> Value {
-    let version = |Version { digest, version, since }: &Version| json!({"digest": digest, "version": version, "since": since});
+    let version = |Version { digest, version, since, .. }: &Version| json!({"digest": digest, "version": version, "since": since});
     let previous = versions.as_ref().and_then(|versions| versions.previous.as_ref());
     json!({
         "tenant": tenant, "step": sum.step, "keys": sum.keys, "bytes": sum.bytes,

@@ -74,6 +74,8 @@ pub struct Version {
     pub version: String,
     /// Runs since: nanoseconds since 1970 UTC.
     pub since: i64,
+    /// `with` as JSON; empty if it ran before this was kept.
+    pub config: String,
 }
 
 /// A step runs another version from this commit on.

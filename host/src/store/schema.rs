@@ -1,15 +1,16 @@
 //! The database file: how it is opened, what is in it, and how old ones become new ones.
 //!
 //! ```text
-//! meta          key → value           stream: the life of this file, drawn at random
+//! meta          key → value           stream: the life of this file, drawn at random; epoch: of the assignment that the
+//!                                     outbox belongs to, absent before the first one
 //! outbox        seq                   one row a batch: route, priority (0 low, 1 normal, 2 high), created, expires
 //!                                     (ns since 1970 UTC, NULL: never), rows, bytes, payload (wire::codec)
 //! commits       id                    one row a group commit: all counters and sizes as of this commit (the newest
 //!                                     row counts), and what it added to two logs: `recent`, fingerprints (see
 //!                                     `recent`), and `identifiers`, QoS 2 packet identifiers (see `identifiers`)
 //! state         step, key             what plugins keep
-//! versions      step, place           'current' and 'previous' plugin of a step: digest, version, since; `state` of the
-//!                                     previous one as it was then (see `versions`)
+//! versions      step, place           'current' and 'previous' plugin of a step: digest, version, since, `config` (`with`
+//!                                     as JSON); `state` of the previous one as it was then (see `versions`)
 //! dead_letters  id (never used again) what could not be processed, with its bytes; `size` counts for the quota, `kept`
 //!                                     is when it was committed, `frame` the row a replay goes on from
 //! receipts      id                    ranges of batches given up, not yet taken by the stamp
@@ -41,7 +42,7 @@ const CHECKPOINT_PAGES: i64 = 2_000;
 const CHECK_WHOLE_BYTES: u64 = 64 << 20;
 
 /// From version n to n + 1.
-const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
+const MIGRATIONS: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
 
 const VERSION_1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -84,6 +85,8 @@ INSERT INTO dead_letters
     FROM dead_letters_1 ORDER BY id;
 DROP TABLE dead_letters_1;
 ";
+
+const VERSION_3: &str = "ALTER TABLE versions ADD COLUMN config TEXT NOT NULL DEFAULT ''";
 
 /// Opens a file for writing, makes it where it is missing, and brings it to the current version.
 pub(super) fn connect_writer(path: &Path) -> Result<Connection, OpenError> {

@@ -23,14 +23,14 @@ pub(super) fn change(
     totals.state_bytes = totals.state_bytes.saturating_sub(unsigned(before));
     transaction.prepare_cached("DELETE FROM versions WHERE step = ?1")?.execute([step])?;
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO versions (step, place, digest, version, since, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO versions (step, place, digest, version, since, config, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
-    let Version { digest, version, since } = &change.current;
-    insert.execute((step, "current", digest, version, since, None::<&[u8]>))?;
-    if let Some((Version { digest, version, since }, state)) = &change.previous {
+    let Version { digest, version, since, config } = &change.current;
+    insert.execute((step, "current", digest, version, since, config, None::<&[u8]>))?;
+    if let Some((Version { digest, version, since, config }, state)) = &change.previous {
         let state = pack(state);
         totals.state_bytes += state.len() as u64;
-        insert.execute((step, "previous", digest, version, since, Some(&state[..])))?;
+        insert.execute((step, "previous", digest, version, since, config, Some(&state[..])))?;
     }
     Ok(())
 }
@@ -40,14 +40,14 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Vec<StepVersions
     let mut found: Vec<StepVersions> = Vec::new();
     // 'current' comes before 'previous'.
     let mut query = connection
-        .prepare("SELECT step, place, digest, version, since, state FROM versions ORDER BY step, place")?;
+        .prepare("SELECT step, place, digest, version, since, config, state FROM versions ORDER BY step, place")?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         let step: String = row.get(0)?;
-        let version = Version { digest: row.get(2)?, version: row.get(3)?, since: row.get(4)? };
+        let version = Version { digest: row.get(2)?, version: row.get(3)?, since: row.get(4)?, config: row.get(5)? };
         match found.last_mut().filter(|last| last.step == step) {
             Some(last) => {
-                let state = row.get_ref(5)?.as_blob_or_null()?.unwrap_or_default();
+                let state = row.get_ref(6)?.as_blob_or_null()?.unwrap_or_default();
                 last.previous = Some((version, unpack(state)));
             }
             None => found.push(StepVersions { step, current: version, previous: None }),

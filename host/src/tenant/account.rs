@@ -31,9 +31,16 @@ pub(super) struct Called {
 }
 
 impl Called {
-    /// A call that went well. Gives the rows of the main route.
-    pub(super) fn took(&self, processed: Processed, flow: &Flow, took: Duration, work: &mut Work) -> Flow {
-        self.board.called(self.place, took, &processed.metrics);
+    /// A call that went well, which took so long and left the instance with so many bytes of memory. Gives the rows of the
+    /// main route.
+    pub(super) fn took(
+        &self,
+        processed: Processed,
+        flow: &Flow,
+        (took, memory): (Duration, u64),
+        work: &mut Work,
+    ) -> Flow {
+        self.board.called(self.place, (took, memory), &processed.metrics);
         self.board.log(&self.tenant, &self.key, &processed.logs, processed.logs_dropped);
         work.busy += took;
         if let Some(capture) = &mut work.capture {

@@ -14,6 +14,7 @@ use wire::ids::TenantId;
 
 use super::LaneError;
 use super::plugins::Plugins;
+use super::versions::Way;
 use crate::intake::Custody;
 use crate::store::DeadLetter;
 
@@ -27,8 +28,10 @@ pub struct SwapReport {
     pub changed: Vec<String>,
     /// As they were.
     pub unchanged: Vec<String>,
-    /// Gone; what they kept stays in the store.
+    /// Gone; what they kept stays in the store, but by [`LaneControl::swap_back`].
     pub removed: Vec<String>,
+    /// Of those made anew: what went back to the version before, with the state it had then.
+    pub back: Vec<String>,
 }
 
 /// What runs now.
@@ -56,7 +59,7 @@ pub struct ReplayReport {
 }
 
 pub(super) enum Command {
-    Swap(Box<Tenant>, Plugins, Reply<SwapReport>),
+    Swap(Box<Tenant>, Plugins, Way, Reply<SwapReport>),
     Release(String, Reply<()>),
     Promote(String, Reply<VersionReport>),
     Rollback(String, Reply<VersionReport>),
@@ -79,7 +82,24 @@ impl LaneControl {
     /// # Errors
     /// [`LaneError::Configure`] and others: the lane runs on as it was.
     pub async fn swap(&self, tenant: Tenant, plugins: Plugins) -> Result<SwapReport, LaneError> {
-        self.ask(|reply| Command::Swap(Box::new(tenant), plugins, reply)).await
+        self.swap_by(tenant, plugins, Way::On).await
+    }
+
+    /// As [`LaneControl::swap`], but as the way back to what ran before: each step whose version before is what this
+    /// configuration says gets the state that it had then, and steps that are gone leave no state. All in one commit.
+    ///
+    /// # Errors
+    /// As [`LaneControl::swap`].
+    pub async fn swap_back(&self, tenant: Tenant, plugins: Plugins) -> Result<SwapReport, LaneError> {
+        self.swap_by(tenant, plugins, Way::Back).await
+    }
+
+    /// [`LaneControl::swap`] or [`LaneControl::swap_back`].
+    ///
+    /// # Errors
+    /// As theirs.
+    pub async fn swap_by(&self, tenant: Tenant, plugins: Plugins, way: Way) -> Result<SwapReport, LaneError> {
+        self.ask(|reply| Command::Swap(Box::new(tenant), plugins, way, reply)).await
     }
 
     /// Ends a step's quarantine: it gets the next batch, or the rows in hand.

@@ -76,6 +76,14 @@ pub enum LaneError {
         /// The step.
         step: String,
     },
+    /// A release that should run at the start cannot.
+    #[error("tenant {tenant}: {reason}")]
+    Release {
+        /// Whose lane.
+        tenant: TenantId,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The lane takes nothing just now.
     #[error("the lane of tenant {tenant} is held (see `sluice-gateway status`): release its step first")]
     Held {

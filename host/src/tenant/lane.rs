@@ -175,14 +175,14 @@ impl Running {
         let plugins = self.plugins.clone()?;
         let tenant = self.config.tenant.clone();
         let maker = self.maker();
-        let planned = maker.plan(&tenant, &plugins, None, kept).await;
-        let (planned, changes) = planned.map_err(|error| error.to_string())?;
-        let mut chain = maker.assemble(None, planned);
+        let plan = maker.plan((&tenant, &plugins), None, kept, self.config.way).await;
+        let plan = plan.map_err(|error| error.to_string())?;
+        let mut chain = maker.assemble(None, plan.steps);
         maker.shadows(&mut chain, &tenant, &plugins);
         chain.show(&self.board);
         self.chain = Some(chain);
-        if !changes.is_empty() {
-            self.store.commit_async(changes.commit()).await;
+        if !plan.changes.is_empty() {
+            self.store.commit_async(plan.changes.commit()).await;
         }
         Ok(())
     }

@@ -133,7 +133,7 @@ impl Link {
         self.used = result.is_ok();
         let breaks = self.ticks.note(&self.setup.quarantine, result.is_err(), now);
         let flow = match result {
-            Ok(processed) => self.called.took(processed, &Flow::default(), took, work),
+            Ok(processed) => self.called.took(processed, &Flow::default(), (took, self.runner.memory()), work),
             Err(fault) => {
                 self.called.failed(&fault, took);
                 self.called.board.poison(&self.called.tenant, &fault, 0);
@@ -163,7 +163,10 @@ impl Link {
         let (result, took) = timed(self.runner.call(flow, &work.messages, context)).await;
         self.used = result.is_ok();
         match result {
-            Ok(processed) => (Ok(self.called.took(processed, flow, took, work)), fresh),
+            Ok(processed) => {
+                let cost = (took, self.runner.memory());
+                (Ok(self.called.took(processed, flow, cost, work)), fresh)
+            }
             Err(fault) => {
                 self.called.failed(&fault, took);
                 work.busy += took;

@@ -61,6 +61,7 @@ pub use pool::{Pool, Share, Usage};
 pub(crate) use setup::{granted, step_config, step_keys};
 pub use shadow::ShadowReport;
 pub use status::{LaneState, LaneStatus, StepStatus};
+pub use versions::Way;
 
 use crate::intake::LaneSender;
 use crate::store::{Clock, Kept, Store};
@@ -83,6 +84,8 @@ pub struct LaneConfig {
     /// Where versions are found again that are no longer in the configuration; without it only those that ran in this
     /// process can be gone back to.
     pub shelf: Option<Shelf>,
+    /// Whether what the store knows runs on with this configuration, or goes back to it; see [`LaneControl::swap_back`].
+    pub way: Way,
 }
 
 /// A running lane.

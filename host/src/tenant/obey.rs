@@ -16,13 +16,13 @@ use super::pool::Share;
 use super::replay;
 use super::setup::Setup;
 use super::shadow::Seen;
-use super::versions::{Changes, Planned};
+use super::versions::{Changes, Planned, Way};
 use crate::store::{DeadLetter, Kept};
 
 impl Running {
     pub(super) async fn obey(&mut self, command: Command) {
         match command {
-            Command::Swap(tenant, plugins, reply) => match self.swap(*tenant, plugins).await {
+            Command::Swap(tenant, plugins, way, reply) => match self.swap(*tenant, plugins, way).await {
                 Ok((report, changes)) => self.answer(changes, reply, report).await,
                 Err(error) => reply.send(Err(error)),
             },
@@ -63,7 +63,12 @@ impl Running {
         self.store.commit_async(commit).await;
     }
 
-    async fn swap(&mut self, tenant: Tenant, plugins: Plugins) -> Result<(SwapReport, Changes), LaneError> {
+    async fn swap(
+        &mut self,
+        tenant: Tenant,
+        plugins: Plugins,
+        way: Way,
+    ) -> Result<(SwapReport, Changes), LaneError> {
         // What steps that are new here may have kept in an earlier life.
         let known = |key: &str| self.chain.as_ref().is_some_and(|chain| chain.link(key).is_some());
         let keys = Setup::all(&tenant, &plugins);
@@ -72,9 +77,10 @@ impl Running {
             false => kept_of(&self.store).await.map_err(|reason| self.not_stored(reason))?,
         };
         let maker = self.maker();
-        let (planned, changes) = maker.plan(&tenant, &plugins, self.chain.as_ref(), &kept).await?;
-        let mut report = SwapReport::default();
-        for planned in &planned {
+        let plan = maker.plan((&tenant, &plugins), self.chain.as_ref(), &kept, way).await?;
+        let mut changes = plan.changes;
+        let mut report = SwapReport { back: plan.back, ..SwapReport::default() };
+        for planned in &plan.steps {
             match planned {
                 Planned::Keep(setup) => report.unchanged.push(setup.key.to_string()),
                 Planned::New(link) => report.changed.push(link.called.key.to_string()),
@@ -83,13 +89,16 @@ impl Running {
         let before = self.chain.as_ref().map(Chain::keys).unwrap_or_default();
         let stays = |key: &String| report.changed.contains(key) || report.unchanged.contains(key);
         report.removed = before.into_iter().filter(|key| !stays(key)).collect();
+        if way == Way::Back {
+            report.removed.iter().for_each(|key| changes.forgotten(key));
+        }
         // From here on nothing fails.
         let at = self.in_hand.as_ref().map_or(0, |cycle| cycle.at);
         let steps = self.chain.iter().flat_map(|chain| chain.steps.iter().skip(at));
         let to_come: Vec<Arc<str>> = steps.map(|link| Arc::clone(&link.called.key)).collect();
         let old = self.chain.take();
         let maker = self.maker();
-        let mut chain = maker.assemble(old, planned);
+        let mut chain = maker.assemble(old, plan.steps);
         maker.shadows(&mut chain, &tenant, &plugins);
         chain.show(&self.board);
         if let Some(cycle) = &mut self.in_hand {
@@ -100,6 +109,7 @@ impl Running {
         let cpu = tenant.cpu;
         self.seat.set_share(Share { weight: cpu.weight, burst: cpu.burst, limit: cpu.limit });
         self.config.tenant = tenant;
+        self.config.way = way;
         self.plugins = Ok(plugins);
         self.waits_because.clear();
         tracing::info!(

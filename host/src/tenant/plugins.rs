@@ -46,7 +46,7 @@ impl Plugins {
     ) -> Result<Self, LaneError> {
         let mut steps = Vec::with_capacity(tenant.steps.len());
         for step in &tenant.steps {
-            let plugin = load(&step.name, &step.plugin)
+            let plugin = load(&step.used, &step.plugin)
                 .map_err(|cause| LaneError::load(&tenant.id, &step.name, &step.plugin, cause))?;
             let shadow = step.shadow.as_ref().map(|shadow| {
                 load(&shadow.name, &shadow.plugin).map_err(|cause| {

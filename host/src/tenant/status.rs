@@ -66,6 +66,8 @@ pub struct StepStatus {
     pub faults: u64,
     /// Time spent in calls.
     pub busy: Duration,
+    /// Bytes of linear memory of its instance after its last call that went well.
+    pub memory: u64,
     /// The latest fault.
     pub last_fault: Option<String>,
     /// What the plugin counts and measures.
@@ -142,10 +144,11 @@ impl Board {
         }
     }
 
-    pub(super) fn called(&self, place: usize, took: Duration, metrics: &[Metric]) {
+    pub(super) fn called(&self, place: usize, (took, memory): (Duration, u64), metrics: &[Metric]) {
         if let Some(step) = self.status().steps.get_mut(place) {
             step.calls += 1;
             step.busy += took;
+            step.memory = memory;
             for metric in metrics {
                 match metric.value {
                     MetricValue::Count(by) => {

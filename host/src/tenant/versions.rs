@@ -8,6 +8,9 @@
 //! Everything new is made first and put in place only when all of it could be made: what fails leaves everything as it was.
 //! What changes on disk (versions, snapshot, migrated state) is one [`Changes`], committed as one.
 //!
+//! A configuration may also be put in place as the way back to one that ran before: then each step whose previous version is
+//! what it says goes back, code and state together, and all of them at one batch boundary.
+//!
 //! A step is made anew if what the *configuration* says of it differs from what it said before. So a version that was
 //! rolled back or promoted stays until the configuration or the file says something new, or the gateway starts.
 
@@ -69,6 +72,21 @@ impl Changes {
         Commit { versions: self.versions, state_reset: self.reset, state: self.state, ..Commit::default() }
     }
 
+    /// The state of a step is what it was: this snapshot and nothing else.
+    fn restored(&mut self, step: &Arc<str>, snapshot: Snapshot) {
+        self.reset.push(Arc::clone(step));
+        self.state.extend(snapshot.into_iter().map(|(name, value)| StateChange {
+            step: Arc::clone(step),
+            key: name,
+            value: Some(value),
+        }));
+    }
+
+    /// A step that is gone leaves nothing behind.
+    pub(super) fn forgotten(&mut self, step: &str) {
+        self.reset.push(step.into());
+    }
+
     fn migrated(&mut self, step: &Arc<str>, link: &mut Link) {
         let changes = link.runner.take_migration().into_iter();
         self.state.extend(changes.map(|change| StateChange {
@@ -95,6 +113,26 @@ pub(super) struct Maker<'a> {
     pub(super) context: CallContext,
 }
 
+/// Which way a configuration comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Way {
+    /// As something new: state goes on.
+    #[default]
+    On,
+    /// As what ran before: state goes back, too.
+    Back,
+}
+
+/// What a configuration makes of a lane.
+#[derive(Default)]
+pub(super) struct Plan {
+    /// Steps and decoders, in order.
+    pub(super) steps: Vec<Planned>,
+    /// Of these, by key, what went back with its state.
+    pub(super) back: Vec<String>,
+    pub(super) changes: Changes,
+}
+
 /// What of a new lane was there before, and what is new.
 pub(super) enum Planned {
     Keep(Setup),
@@ -102,30 +140,58 @@ pub(super) enum Planned {
 }
 
 impl Maker<'_> {
-    /// Makes everything that a tenant's configuration says anew. `old` runs on meanwhile.
+    /// Makes everything that a tenant's configuration says anew. `old` runs on meanwhile. `way`: steps whose previous version
+    /// is what the configuration says go back to it, with the state they had; they are named in what is returned.
     pub(super) async fn plan(
         &self,
-        tenant: &Tenant,
-        plugins: &Plugins,
+        (tenant, plugins): (&Tenant, &Plugins),
         old: Option<&Chain>,
         kept: &Kept,
-    ) -> Result<(Vec<Planned>, Changes), LaneError> {
-        let mut planned = Vec::new();
-        let mut changes = Changes::default();
+        way: Way,
+    ) -> Result<Plan, LaneError> {
+        let mut plan = Plan::default();
         for setup in Setup::all(tenant, plugins) {
             let running = old.and_then(|old| old.link(&setup.key));
             if running.is_some_and(|link| link.configured.same(&setup)) {
-                planned.push(Planned::Keep(setup));
+                plan.steps.push(Planned::Keep(setup));
                 continue;
             }
             let (state, versions, before) = match running {
                 Some(link) => (link.runner.state(), Some(link.known.as_kept(&setup.key)), Some(&link.setup)),
                 None => (kept.state_of(&setup.key), kept.versions_of(&setup.key), None),
             };
-            let link = self.link(setup, state, versions, before, &mut changes).await?;
-            planned.push(Planned::New(Box::new(link)));
+            let was = versions.as_ref().and_then(|versions| versions.previous.as_ref());
+            let runs = versions.as_ref().is_some_and(|versions| versions.current.is(&setup));
+            let goes_back = way == Way::Back && !runs;
+            let link = match was.filter(|(version, _)| goes_back && version.is(&setup)) {
+                Some(was) => {
+                    plan.back.push(setup.key.to_string());
+                    self.as_it_was(setup, was.clone(), &mut plan.changes).await?
+                }
+                None => self.link(setup, state, versions, before, &mut plan.changes).await?,
+            };
+            plan.steps.push(Planned::New(Box::new(link)));
         }
-        Ok((planned, changes))
+        Ok(plan)
+    }
+
+    /// A link of the version that ran before, with the state it had.
+    async fn as_it_was(
+        &self,
+        setup: Setup,
+        (version, snapshot): (Version, Snapshot),
+        changes: &mut Changes,
+    ) -> Result<Link, LaneError> {
+        let runner = setup
+            .make(self.engine, snapshot.clone(), Some(version.version.clone()), &self.context)
+            .await
+            .map_err(|cause| self.refused(cause))?;
+        let current = Version { since: self.context.now, config: setup.with.clone(), ..version };
+        let known = Known { current, previous: None, previous_setup: None };
+        let link = Link::new(self.called(&setup), runner, setup, known);
+        changes.restored(&link.called.key, snapshot);
+        changes.now_runs(&link.called.key, &link.known);
+        Ok(link)
     }
 
     /// A link of its own, made with the state of the version before.
@@ -142,11 +208,11 @@ impl Maker<'_> {
         let (known, changed) = match versions {
             None => (Known { current, previous: None, previous_setup: None }, true),
             Some(known)
-                if known.current.digest == current.digest
-                    && before.is_none_or(|before| before.same_version(&setup)) =>
+                if known.current.is(&setup) && before.is_none_or(|before| before.same_version(&setup)) =>
             {
-                let (current, previous) = (known.current, known.previous);
-                (Known { current, previous, previous_setup: None }, false)
+                let (since, unsaid) = (known.current.since, known.current.config.is_empty());
+                let current = Version { since, ..current };
+                (Known { current, previous: known.previous, previous_setup: None }, unsaid)
             }
             Some(known) => {
                 let previous = Some((known.current, state.clone()));
@@ -252,25 +318,16 @@ impl Maker<'_> {
         let (version, snapshot) = link.known.previous.clone().ok_or_else(missing)?;
         let setup = match (link.known.previous_setup.clone(), plugin) {
             (Some(setup), _) => setup,
-            (None, Some(plugin)) => Setup { plugin, ..link.setup.clone() },
+            (None, Some(plugin)) => {
+                let unsaid = version.config.is_empty();
+                let with = if unsaid { link.setup.with.clone() } else { version.config.clone() };
+                Setup { plugin, with, ..link.setup.clone() }
+            }
             (None, None) => return Err(missing()),
         };
-        let runner = setup
-            .make(self.engine, snapshot.clone(), Some(version.version.clone()), &self.context)
-            .await
-            .map_err(|cause| self.refused(cause))?;
-        let current = Version { since: self.context.now, ..version };
-        let known = Known { current, previous: None, previous_setup: None };
         let mut changes = Changes::default();
-        self.replace(link, Link::new(self.called(&setup), runner, setup, known));
-        let key = &link.called.key;
-        changes.reset.push(Arc::clone(key));
-        changes.state.extend(snapshot.into_iter().map(|(name, value)| StateChange {
-            step: Arc::clone(key),
-            key: name,
-            value: Some(value),
-        }));
-        changes.now_runs(key, &link.known);
+        let was = self.as_it_was(setup, (version, snapshot), &mut changes).await?;
+        self.replace(link, was);
         Ok(changes)
     }
 
@@ -311,6 +368,7 @@ impl Maker<'_> {
             digest: setup.plugin.digest().to_string(),
             version: setup.plugin.version().to_owned(),
             since: self.context.now,
+            config: setup.with.clone(),
         }
     }
 
@@ -328,6 +386,14 @@ impl Maker<'_> {
 
     fn refused(&self, cause: runtime::ConfigureFault) -> LaneError {
         LaneError::Configure { tenant: self.tenant.clone(), cause: Box::new(cause) }
+    }
+}
+
+impl Version {
+    /// Whether plugin and configuration are these; of a version of which the configuration is not known, the plugin.
+    fn is(&self, setup: &Setup) -> bool {
+        self.digest == setup.plugin.digest().to_string()
+            && (self.config.is_empty() || self.config == setup.with)
     }
 }
 

@@ -65,7 +65,12 @@ fn a_reset_takes_all_keys_of_a_step_and_a_version_change_keeps_what_was() {
     };
     let state = vec![set("a", "ä", b"123"), set("a", "k", b"4"), set("b", "k", b"5")];
     opened.store.commit(Commit { state, ..Commit::default() });
-    let version = |digest: &str, since| Version { digest: digest.into(), version: "1.0".into(), since };
+    let version = |digest: &str, since| Version {
+        digest: digest.into(),
+        version: "1.0".into(),
+        since,
+        config: format!("{{\"of\":\"{digest}\"}}"),
+    };
     let snapshot: Snapshot = vec![("k".into(), b"4".to_vec()), ("ä".into(), b"123".to_vec())];
     let change = VersionChange {
         step: "a".into(),

@@ -108,7 +108,7 @@ fn uses(tenant: &Tenant) -> Vec<Use<'_>> {
             let (name, path, with) = (&shadow.name, &shadow.plugin, &shadow.with);
             uses.push(Use { tenant, key, name, path, with, limits, imports, decodes: false });
         }
-        let (name, path, with) = (&step.name, &step.plugin, &step.with);
+        let (name, path, with) = (&step.used, &step.plugin, &step.with);
         uses.push(Use { tenant, key, name, path, with, limits, imports, decodes: false });
     }
     for (name, decoder) in &tenant.decoders {

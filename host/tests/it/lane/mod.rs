@@ -17,7 +17,9 @@ use std::time::Duration;
 use gateway_config::{Limits, OnFault, Priority, Route, Step, Tenant};
 use host::intake::{Decoded, Intake, fingerprint};
 use host::store::{Counts, DataFolder, DeadLetter, Store, StoreConfig, wall_clock};
-use host::tenant::{Lane, LaneConfig, LaneControl, LaneHandle, LaneState, Plugins, Pool, Shelf, StepStatus};
+use host::tenant::{
+    Lane, LaneConfig, LaneControl, LaneHandle, LaneState, Plugins, Pool, Shelf, StepStatus, Way,
+};
 use runtime::{Engine, EngineConfig};
 use wire::frame::{Column, Frame, Values};
 use wire::ids::{RouteName, TenantId};
@@ -72,14 +74,14 @@ impl Site {
     }
 
     fn start_in(folder: tempfile::TempDir, tenant: Tenant, uplink: host::tenant::UplinkState) -> Self {
-        Self::start_on(&POOL, folder, tenant, uplink)
+        Self::start_on(&POOL, folder, tenant, (uplink, Way::On))
     }
 
     fn start_on(
         pool: &Arc<Pool>,
         folder: tempfile::TempDir,
         tenant: Tenant,
-        uplink: host::tenant::UplinkState,
+        (uplink, way): (host::tenant::UplinkState, Way),
     ) -> Self {
         let lock = Arc::new(DataFolder::lock(folder.path()).unwrap());
         let config = StoreConfig {
@@ -89,7 +91,8 @@ impl Site {
         };
         let opened = Store::open(&lock, &tenant.id, config).unwrap();
         let shelf: Shelf = Arc::new(shelf);
-        let config = LaneConfig { tenant: tenant.clone(), uplink, clock: wall_clock(), shelf: Some(shelf) };
+        let (tenant_of, shelf) = (tenant.clone(), Some(shelf));
+        let config = LaneConfig { tenant: tenant_of, uplink, clock: wall_clock(), shelf, way };
         let plugins = Plugins::load(&ENGINE, &tenant);
         let lane = Lane::start(config, plugins, &ENGINE, pool, &opened.store, opened.kept);
         Self { folder, tenant, lane: Some(lane), store: opened.store }
@@ -118,6 +121,11 @@ impl Site {
         Ok(report)
     }
 
+    fn swap_back(&mut self, tenant: Tenant) -> Result<host::tenant::SwapReport, host::tenant::LaneError> {
+        let plugins = Plugins::load(&ENGINE, &tenant)?;
+        wait(self.control().swap_back(tenant, plugins))
+    }
+
     fn step(&self, place: usize) -> StepStatus {
         self.lane().status().steps[place].clone()
     }
@@ -140,12 +148,16 @@ impl Site {
     }
 
     /// Stops everything and starts again in the same folder.
-    fn restart(mut self) -> Self {
+    fn restart(self) -> Self {
+        self.restart_by(Way::On)
+    }
+
+    fn restart_by(mut self, way: Way) -> Self {
         assert!(self.lane.take().unwrap().drain_and_stop(PATIENCE));
         self.store.close();
         let Self { folder, tenant, lane: _, store } = self;
         drop(store);
-        Self::start_in(folder, tenant, Arc::new(|| runtime::Uplink::Up))
+        Self::start_on(&POOL, folder, tenant, (Arc::new(|| runtime::Uplink::Up), way))
     }
 
     fn counts(&self) -> Counts {

@@ -7,7 +7,7 @@ use std::sync::mpsc::TryRecvError;
 use super::*;
 
 fn on(pool: &Arc<Pool>, tenant: Tenant) -> Site {
-    Site::start_on(pool, tempfile::tempdir().unwrap(), tenant, Arc::new(|| runtime::Uplink::Up))
+    Site::start_on(pool, tempfile::tempdir().unwrap(), tenant, (Arc::new(|| runtime::Uplink::Up), Way::On))
 }
 
 fn looping(name: &str, within: &str, time: Duration, cpu: CpuShare) -> Tenant {

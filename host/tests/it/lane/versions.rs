@@ -146,3 +146,73 @@ fn a_state_that_is_reset_begins_anew_in_memory_and_on_disk() {
     assert_eq!(site.kept("count", "n/b"), None);
     assert!(wait(site.control().reset_state("nothing")).is_err());
 }
+
+#[test]
+fn a_rollback_after_a_restart_configures_the_old_version_as_it_was_configured() {
+    let tag = |value: &str| vec![of(plugin("tag"), &format!(r#"{{"column":"t","value":"{value}"}}"#))];
+    let mut site = Site::start(tenant("with", tag("old")));
+    site.put(rows_of("c", &[("a", 1, 1.0)], false));
+    site.swap(tenant("with", tag("new"))).unwrap();
+    let site = site.restart();
+    site.put(rows_of("c", &[("a", 2, 1.0)], false));
+    assert!(site.step(0).config.contains("new"));
+    wait(site.control().rollback("count")).unwrap();
+    assert!(site.step(0).config.contains("old"), "{}", site.step(0).config);
+    let kept = site.store.kept().unwrap().versions;
+    assert!(kept[0].current.config.contains("old"), "{kept:?}");
+}
+
+#[test]
+fn the_way_back_restores_all_steps_that_changed_with_their_state_and_forgets_those_that_were_new() {
+    for restarted in [false, true] {
+        let old = vec![of(version("fixtures/counter", "1.0.0"), "{}"), of_name("same")];
+        let new = vec![of(version("fixtures/counter", "2.0.0"), "{}"), of_name("same"), of_name("added")];
+        let mut site = Site::start(tenant("back", old.clone()));
+        site.put(rows_of("c", &[("a", 1, 1.0), ("a", 2, 1.0)], false));
+        site.swap(tenant("back", new)).unwrap();
+        site.put(rows_of("c", &[("a", 3, 1.0)], false));
+        let count = |site: &Site, step: &str| counted(site, step);
+        assert_eq!(
+            (count(&site, "count"), count(&site, "same"), count(&site, "added")),
+            (Some(3), Some(3), Some(1))
+        );
+        if restarted {
+            site = site.restart();
+        }
+        let report = site.swap_back(tenant("back", old)).unwrap();
+        assert_eq!(
+            (report.back, report.unchanged, report.removed),
+            (vec!["count".into()], vec!["same".into()], vec!["added".into()])
+        );
+        let counts = (count(&site, "count"), count(&site, "same"), count(&site, "added"));
+        assert_eq!(counts, (Some(2), Some(3), None), "restarted before: {restarted}");
+        site.put(rows_of("c", &[("a", 4, 1.0)], false));
+        assert_eq!(site.rows(NORMAL).last().unwrap().values["n"], 4.0, "what did not change counts on");
+        assert_eq!(count(&site, "count"), Some(3));
+        assert_eq!(site.step(0).previous, None);
+    }
+}
+
+#[test]
+fn a_lane_that_starts_on_its_way_back_restores_the_state_once() {
+    let (old, new) = (version("fixtures/counter", "1.0.0"), version("fixtures/counter", "2.0.0"));
+    let mut site = Site::start(tenant("starts", vec![of(old.clone(), "{}")]));
+    site.put(rows_of("c", &[("a", 1, 1.0)], false));
+    site.swap(tenant("starts", vec![of(new, "{}")])).unwrap();
+    site.put(rows_of("c", &[("a", 2, 1.0)], false));
+    site.tenant.steps = vec![of(old, "{}")];
+    for rows in 2..4 {
+        site = site.restart_by(Way::Back);
+        site.put(rows_of("c", &[("a", 10 + rows, 1.0)], false));
+        assert_eq!(counted(&site, "count"), Some(rows as u64));
+    }
+}
+
+/// Rows of device `a` that a counter has seen; it keeps a signed number.
+fn counted(site: &Site, step: &str) -> Option<u64> {
+    site.kept(step, "n/a").map(|zigzag| zigzag / 2)
+}
+
+fn of_name(name: &str) -> Step {
+    Step { name: name.to_owned(), ..of(plugin("fixtures/counter"), "{}") }
+}
