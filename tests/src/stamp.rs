@@ -103,7 +103,8 @@ impl Stamp {
     /// When the configuration cannot be written.
     pub fn follow(&self, endpoint: &str, trust: &Path) -> Result<()> {
         let text = fs::read_to_string(&self.config)?;
-        let others = text.lines().filter(|line| !line.starts_with("roster = "));
+        let former = text.lines().take_while(|line| *line != "[provisioning]");
+        let others = former.filter(|line| !line.starts_with("roster = "));
         let mut text = others.collect::<Vec<_>>().join("\n");
         writeln!(text, "\n[provisioning]\nendpoint = {endpoint:?}\ntrust = {trust:?}")?;
         fs::write(&self.config, text).context("the stamp's configuration")
