@@ -15,6 +15,8 @@ use rcgen::{
     SerialNumber, date_time_ymd,
 };
 use ring::rand::{SecureRandom, SystemRandom};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use wire::ids::GatewayId;
 
 /// How long a certificate is good for, unless the configuration says otherwise.
@@ -165,6 +167,17 @@ impl Authority {
     #[must_use]
     pub fn certificate(&self) -> &str {
         &self.certificate
+    }
+
+    /// When its own certificate ends: seconds since 1970 UTC; 0: it cannot be read.
+    #[must_use]
+    pub fn ends(&self) -> i64 {
+        let der = CertificateDer::from_pem_slice(self.certificate.as_bytes());
+        let end = der.ok().and_then(|der| {
+            let (_, parsed) = x509_parser::parse_x509_certificate(&der).ok()?;
+            Some(parsed.validity().not_after.timestamp())
+        });
+        end.unwrap_or_default()
     }
 
     /// Issues a certificate to a gateway. `now` is in seconds since 1970 UTC.

@@ -1,6 +1,5 @@
 //! The life of the service: read, open, bind, serve, stop.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +11,9 @@ use crate::attestation::Challenges;
 use crate::authority::{Authority, AuthorityError};
 use crate::config::{Config, ConfigError};
 use crate::operate::operate;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Registry, RegistryError, history};
+use crate::releases::Contents;
+use crate::rollout::{Heard, drive};
 
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,9 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
     let (registry, writer) = Registry::open(&config.data_dir)?;
+    let contents = Contents::open(&config.data_dir)
+        .map_err(|cause| StartError::Machine { what: "open the folder of contents", cause })?;
+    let reports = registry.read(history::reports).await?;
     let server = Server::bind(config.listen, tls).await?;
     let address = server.address()?;
     tracing::info!(%address, data_dir = %config.data_dir.display(), "serving");
@@ -85,12 +89,22 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
         peers,
         trust,
         challenges: Challenges::default(),
-        reports: Mutex::new(HashMap::new()),
+        contents,
+        heard: Arc::new(Heard::default()),
+        rings_changed: watch::channel(()).0,
+        started: api::now(),
+        reports: Mutex::new(reports),
     });
     let (stop, stopping) = watch::channel(false);
     let operating = operate(service.registry.clone(), stopping.clone());
+    let rolling = drive(
+        service.registry.clone(),
+        Arc::clone(&service.heard),
+        service.rings_changed.clone(),
+        stopping.clone(),
+    );
     let serving = server.serve(api::router(service), stopping);
-    let serving = async { tokio::join!(serving, operating) };
+    let serving = async { tokio::join!(serving, operating, rolling) };
     tokio::pin!(serving);
     tokio::select! {
         _ = &mut serving => {}

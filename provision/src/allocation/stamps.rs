@@ -113,6 +113,24 @@ pub enum Misfit {
     },
 }
 
+impl Misfit {
+    /// In one word, for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Misfit::State { .. } => "state",
+            Misfit::Environment { .. } => "environment",
+            Misfit::Region { .. } => "region",
+            Misfit::Ring { .. } => "ring",
+            Misfit::NotDedicated => "not_dedicated",
+            Misfit::Occupied { .. } => "occupied",
+            Misfit::NotPinned => "not_pinned",
+            Misfit::Excepted => "excepted",
+            Misfit::Full { .. } => "full",
+        }
+    }
+}
+
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

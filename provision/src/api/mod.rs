@@ -5,15 +5,23 @@
 //! peers     what the certificate makes of its owner: gateway, stamp, operator
 //! gateway   challenge, register, renew, assignments
 //! stamp     roster (long poll), fenced, report
+//! desired   what a stamp's ring should run (long poll), contents, conditions
+//! releases  what operators publish and roll out
+//! admin     what operators ask
+//! openapi   the document of all that
+//! question  questions read strictly
 //! problem   refusals as JSON: code, message, remedy
 //! ```
 //! Every refusal is logged with the address, the name and the reason.
 
 pub mod admin;
+mod desired;
 mod gateway;
 pub mod openapi;
 mod peers;
 mod problem;
+mod question;
+pub mod releases;
 mod server;
 mod stamp;
 mod tls;
@@ -25,12 +33,15 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
+use tokio::sync::watch;
 use wire::ids::StampId;
 use wire::provisioning::{MAX_QUESTION_BYTES, Report};
 
 use crate::attestation::Challenges;
 use crate::authority::Authority;
 use crate::registry::Registry;
+use crate::releases::Contents;
+use crate::rollout::Heard;
 
 pub use peers::{Peers, PeersError};
 pub use server::{Server, ServerError};
@@ -50,6 +61,14 @@ pub struct Service {
     pub trust: String,
     /// Challenges given out.
     pub challenges: Challenges,
+    /// Documents and plugins of releases.
+    pub contents: Contents,
+    /// What stamps have said of releases.
+    pub heard: Arc<Heard>,
+    /// Changes when what some ring should run does.
+    pub rings_changed: watch::Sender<()>,
+    /// Since when it runs: seconds since 1970 UTC.
+    pub started: i64,
     /// What stamps last said, and when: seconds since 1970 UTC.
     pub reports: Mutex<HashMap<StampId, (Report, i64)>>,
 }
@@ -64,13 +83,19 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/v1/stamps/{id}/roster", get(stamp::roster))
         .route("/v1/stamps/{id}/fenced", post(stamp::fenced))
         .route("/v1/stamps/{id}/report", post(stamp::report))
+        .route("/v1/stamps/{id}/desired", get(desired::desired))
+        .route("/v1/stamps/{id}/contents/{sha256}", get(desired::content))
+        .route("/v1/stamps/{id}/conditions", post(desired::conditions))
+        .merge(admin::routes())
+        .merge(releases::routes())
         .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
         .layer(DefaultBodyLimit::max(MAX_QUESTION_BYTES))
         .with_state(service)
 }
 
 /// Seconds since 1970 UTC.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,7 @@
 //! Refusals as JSON: a code for programs, words for people, and what to do.
 
 use axum::Json;
-use axum::http::{StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use wire::provisioning::Problem;
 
@@ -98,12 +98,22 @@ impl From<RegistryError> for Refused {
     }
 }
 
+/// A method that the path does not have.
+pub(super) async fn no_method(method: Method, uri: Uri) -> Refused {
+    Refused::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "no_method",
+        format!("{method} is nothing that {} understands", uri.path()),
+        "see the OpenAPI document: `sluice-provision openapi`",
+    )
+}
+
 /// A path that is not there.
 pub(super) async fn no_route(uri: Uri) -> Refused {
     Refused::new(
         StatusCode::NOT_FOUND,
         "no_route",
         format!("there is nothing at {}", uri.path()),
-        "see the OpenAPI document",
+        "see the OpenAPI document: `sluice-provision openapi`",
     )
 }

@@ -17,7 +17,7 @@ use crate::registry::roster::roster as read_roster;
 use crate::registry::stamps;
 
 /// Longest wait for a change, in seconds.
-const MAX_WAIT: u64 = 60;
+pub(super) const MAX_WAIT: u64 = 60;
 /// After a change, others that follow at once are told with it.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -82,13 +82,15 @@ pub(super) async fn report(
     Json(report): Json<Report>,
 ) -> Result<StatusCode, Refused> {
     let id = myself(&service, &peer, &id).await?;
+    let (stamp, said) = (id.clone(), report.clone());
+    service.registry.change(move |books| books.keep_report(&stamp, now(), &said)).await?;
     let mut reports = service.reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     reports.insert(id, (report, now()));
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// A stamp asks about itself alone.
-async fn myself(service: &Service, peer: &Peer, id: &str) -> Result<StampId, Refused> {
+pub(super) async fn myself(service: &Service, peer: &Peer, id: &str) -> Result<StampId, Refused> {
     let refused = |status, message: String| {
         tracing::warn!(address = %peer.address, stamp = id, reason = message, "refused");
         Refused::new(

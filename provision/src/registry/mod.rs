@@ -19,6 +19,8 @@ pub mod history;
 pub mod moves;
 pub mod operations;
 pub mod register;
+pub mod releases;
+pub mod rollouts;
 pub mod roster;
 mod schema;
 pub mod stamps;

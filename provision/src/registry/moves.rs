@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use wire::ids::{Environment, GatewayId, StampId, TenantId};
 use wire::provisioning::{Backlog, Watermark};
 
-use super::gateways::one;
 use super::register::{assignment, request};
 use super::stamps::{from_word, word};
 use super::{Books, Refusal, RegistryError, stored, unknown};
@@ -67,10 +66,8 @@ impl Books<'_> {
         if self.moving(gateway, tenant)?.is_some() {
             return Err(Refusal::Moving { gateway: gateway.clone(), tenant: tenant.clone() }.into());
         }
-        let known = one(self.db, gateway).map_err(|error| self.failed(&error))?;
-        let known = known.ok_or_else(|| unknown("gateway", gateway))?;
         let rules = self.tenant(tenant)?;
-        let request = request(&known, &rules, assigned.devices, environment, &[]);
+        let request = request(gateway, &rules, assigned.devices, environment, &[]);
         let request =
             Request { pinned: destination.or(request.pinned), except: Some(&assigned.stamp), ..request };
         let destination = self.choose(&request)?;
@@ -142,12 +139,10 @@ impl Books<'_> {
     /// [`Refusal::NoStamp`]: it goes on as it was.
     pub fn redirect_move(&mut self, moving: &Move) -> Result<StampId, RegistryError> {
         let Move { gateway, tenant, origin, destination, devices, .. } = moving;
-        let known = one(self.db, gateway).map_err(|error| self.failed(&error))?;
-        let known = known.ok_or_else(|| unknown("gateway", gateway))?;
         let environment = self.stamps().get(destination).map(|stamp| stamp.environment.clone());
         let environment = environment.ok_or_else(|| unknown("stamp", destination))?;
         let rules = self.tenant(tenant)?;
-        let request = request(&known, &rules, *devices, &environment, &[]);
+        let request = request(gateway, &rules, *devices, &environment, &[]);
         let other = self.choose(&Request { except: Some(origin), ..request })?;
         self.promise(&other, tenant, *devices)?;
         self.release(destination, tenant, *devices);

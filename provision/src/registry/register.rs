@@ -159,7 +159,7 @@ impl Books<'_> {
         latencies: &[Latency],
     ) -> Result<Assignment, RegistryError> {
         let tenant = self.tenant(&share.tenant)?;
-        let request = request(gateway, &tenant, share.devices, &gateway.environment, latencies);
+        let request = request(&gateway.id, &tenant, share.devices, &gateway.environment, latencies);
         let stamp = self.choose(&request)?;
         self.promise(&stamp, &tenant.id, share.devices)?;
         let epoch = self.first_epoch(&gateway.id, &tenant.id, &stamp).map_err(|error| self.failed(&error))?;
@@ -244,15 +244,15 @@ impl Books<'_> {
 }
 
 /// The request for a tenant of a gateway, by the tenant's rules.
-pub(super) fn request<'a>(
-    gateway: &'a Gateway,
+pub(crate) fn request<'a>(
+    gateway: &'a GatewayId,
     tenant: &'a Tenant,
     devices: u32,
     environment: &'a Environment,
     latencies: &'a [Latency],
 ) -> Request<'a> {
     Request {
-        gateway: &gateway.id,
+        gateway,
         tenant: &tenant.id,
         devices,
         environment,

@@ -122,7 +122,10 @@ impl Books<'_> {
     }
 
     /// Where a stamp is reached.
-    pub(super) fn endpoints(&self, id: &StampId) -> Result<Vec<String>, RegistryError> {
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`].
+    pub fn endpoints(&self, id: &StampId) -> Result<Vec<String>, RegistryError> {
         let found =
             self.db.prepare_cached("SELECT endpoints FROM stamps WHERE id = ?1").and_then(|mut statement| {
                 statement.query_row([id.as_str()], |row| row.get::<_, String>(0)).optional()

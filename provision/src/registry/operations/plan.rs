@@ -10,8 +10,8 @@ use wire::ids::{StampId, TenantId};
 use super::select::select;
 use super::{Task, pace};
 use crate::allocation::{Request, StampState, Stamps, allocate, explain};
-use crate::model::{Gateway, Tenant};
-use crate::registry::{gateways, moves, register, tenants};
+use crate::model::Tenant;
+use crate::registry::{moves, register, tenants};
 
 /// Most reasons that are told.
 const MAX_REASONS: usize = 8;
@@ -74,9 +74,8 @@ pub fn plan(connection: &Connection, mut stamps: Stamps, task: &Task, window: u3
                 found
             }
         };
-        let gateway: Option<Gateway> = gateways::one(&transaction, &pair.gateway)?;
-        let (Some(tenant), Some(gateway)) = (tenant, gateway) else { continue };
-        let request = register::request(&gateway, &tenant, pair.devices, &environment, &[]);
+        let Some(tenant) = tenant else { continue };
+        let request = register::request(&pair.gateway, &tenant, pair.devices, &environment, &[]);
         let request = Request { pinned: to.or(request.pinned), except: Some(&pair.stamp), ..request };
         match allocate(&request, &stamps) {
             Some(stamp) => {

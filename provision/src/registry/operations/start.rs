@@ -183,11 +183,8 @@ impl Books<'_> {
             if !seen.insert((&pair.tenant, &pair.environment)) {
                 continue;
             }
-            let known = gateways::one(self.db, &pair.gateway)
-                .map_err(|error| self.failed(&error))?
-                .ok_or_else(|| unknown("gateway", &pair.gateway))?;
             let rules = self.tenant(&pair.tenant)?;
-            let request = register::request(&known, &rules, pair.devices, &pair.environment, &[]);
+            let request = register::request(&pair.gateway, &rules, pair.devices, &pair.environment, &[]);
             let request = Request { pinned: Some(to), ..request };
             if let Some(misfit) = judge(&request, self.stamps(), to)
                 && !matches!(misfit, Misfit::Full { .. })

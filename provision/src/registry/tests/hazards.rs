@@ -131,7 +131,7 @@ async fn a_drain_passes_over_whom_no_stamp_may_take() {
 async fn a_destination_that_fills_up_takes_what_fits_and_the_rest_waits() {
     let site = Site::new();
     site.set_up().await;
-    for n in 0..6 {
+    for n in 0..10 {
         site.register(&format!("g{n}")).await.unwrap();
     }
     let before = site.promised().await;
@@ -146,10 +146,10 @@ async fn a_destination_that_fills_up_takes_what_fits_and_the_rest_waits() {
     let promised = site.promised().await;
     assert!(promised["eu-2"] <= 100, "{promised:?}");
     assert_eq!(promised["eu-1"] + promised["eu-2"], before["eu-1"] + before["eu-2"]);
-    if promised["eu-1"] > 0 {
-        assert_eq!(waiting.state, OperationState::Running);
-        assert!(100 - promised["eu-2"] < 10, "what is left does not fit: {promised:?}");
-    }
+    assert!(promised["eu-1"] > 0 && promised["eu-2"] > before["eu-2"], "{promised:?}");
+    assert_eq!(waiting.state, OperationState::Running);
+    assert!(waiting.step.starts_with("waits for room"), "{}", waiting.step);
+    assert!(100 - promised["eu-2"] < 10, "what is left does not fit: {promised:?}");
 }
 
 #[tokio::test]
@@ -339,7 +339,8 @@ async fn an_aborted_promotion_leaves_a_gateway_in_the_environment_of_its_tenants
     site.registry.change(move |books| books.abort_operation(promoted.id)).await.unwrap();
     let environment = async |id: &str| {
         let id = gateway(id);
-        let found = site.registry.read(move |db| super::super::gateways::one(db, &id)).await.unwrap().unwrap();
+        let found =
+            site.registry.read(move |db| super::super::gateways::one(db, &id)).await.unwrap().unwrap();
         found.environment.to_string()
     };
     assert_eq!(environment("t1").await, "production");
