@@ -14,12 +14,13 @@
 
 mod applied;
 mod compile;
+mod desired;
 mod keeper;
 mod loader;
 mod operator;
 mod outage;
-mod reload;
 mod placement;
+mod reload;
 mod report;
 mod shelf;
 mod sources;
@@ -38,15 +39,16 @@ use crate::admin::{AdminError, AdminSocket, Answer, Question, RetryReply};
 use crate::outbox::Outbox;
 use crate::store::gateway::GatewayStore;
 use crate::store::{DataFolder, OpenError, Store, StoreConfig, WhenFull, wall_clock};
-use crate::tenant::{Lane, LaneConfig, LaneHandle, LaneState, Pool, UplinkState};
-use crate::uplink::{LinkState, Origin, Uplink, UplinkError, UplinkView};
+use crate::tenant::{Lane, LaneConfig, LaneError, LaneHandle, LaneState, Pool, UplinkState, Way};
+use crate::uplink::{Follower, LinkState, Origin, Uplink, UplinkError, UplinkView};
 use applied::Applied;
 pub use compile::{Compiler, compile};
+use desired::{Desk, Records};
 use loader::Loader;
 use operator::Operator;
+use placement::Provisioning;
 use reload::Reloads;
 use report::{Reporter, WATCH};
-use placement::Provisioning;
 use sources::{SourceError, Sources};
 
 /// Sources and lanes together may take this long to bring what was taken to disk.
@@ -124,9 +126,9 @@ struct Gateway {
     sources: Sources,
     tenants: Vec<TenantParts>,
     uplink: Option<Uplink>,
+    provisioning: Option<Provisioning>,
     records: Arc<GatewayStore>,
     admin: AdminSocket,
-    provisioning: Option<Provisioning>,
     reporter: Reporter,
     reloads: Reloads,
 }
@@ -145,7 +147,8 @@ impl Gateway {
         // Only looks and takes no part: whoever asks while we start sees that we start.
         let admin = AdminSocket::open(&config.gateway.data_dir)?;
         let data_dir = &config.gateway.data_dir;
-        let settings = engine_config(config);
+        let mut releases = Records::read(data_dir);
+        let settings = engine_config(&releases.over_all(config));
         let engine = Engine::new(settings.clone())?;
         let loader = Loader::new(engine.clone(), &settings, data_dir);
         loader.trust(&config.plugins).map_err(GatewayError::Keys)?;
@@ -161,37 +164,48 @@ impl Gateway {
             tracing::info!(tenant = %tenant.id, waiting = opened.recovered, "store opened");
             stores.push((tenant, opened.store, opened.kept));
         }
+        let desk = Desk::new(config.tenants.keys().cloned());
         let origin = Origin {
             gateway: config.gateway.id.clone(),
             installation: records.store.installation(),
             software: software(),
             budget_file: Some(config.gateway.data_dir.join("uplink-budget")),
             routes_file: Some(config.gateway.data_dir.join("uplink-routes")),
+            follower: Some(Arc::clone(&desk) as Arc<dyn Follower>),
         };
         let outboxes: Vec<_> =
             stores.iter().map(|(_, store, _)| Arc::clone(store) as Arc<dyn Outbox>).collect();
         let uplink =
             config.uplink.as_ref().map(|uplink| Uplink::start(uplink, &origin, &outboxes)).transpose()?;
+        let provisioning = uplink.as_ref().and_then(|uplink| Provisioning::new(config, uplink, software()));
         let view = uplink.as_ref().map(Uplink::view);
         let mut tenants = Vec::new();
         let mut identifiers = Vec::new();
         let mut changeable = Vec::new();
         let compiled_by = Instant::now() + COMPILE;
-        let provisioning = uplink.as_ref().and_then(|uplink| Provisioning::new(config, uplink, software()));
         for (tenant, store, mut kept) in stores {
             identifiers.push((tenant.id.clone(), std::mem::take(&mut kept.identifiers)));
+            let place = (&*config.gateway.plugins_dir, &loader);
+            let (released, unknown) = match releases.at_start(tenant, &kept.versions, place) {
+                Ok(released) => (released, None),
+                Err(reason) => ((tenant.clone(), Way::On), Some(reason)),
+            };
+            let (tenant, way) = (&released.0, released.1);
             let files = loader.files(tenant);
             let effective = applied.at_start(tenant, &files, &kept.versions, &loader.shelf);
-            let plugins = loader.plugins(&effective, Some(compiled_by));
+            let plugins = match unknown {
+                None => loader.plugins(&effective, Some(compiled_by)),
+                Some(reason) => Err(LaneError::Release { tenant: tenant.id.clone(), reason }),
+            };
             let late = plugins.is_err() && Instant::now() > compiled_by;
             let (uplink, shelf) = (uplink_state(tenant, view.as_ref()), Some(loader.as_shelf()));
-            let config = LaneConfig { tenant: effective, uplink, clock: wall_clock(), shelf };
+            let config = LaneConfig { tenant: effective, uplink, clock: wall_clock(), shelf, way };
             let lane = Lane::start(config, plugins, &engine, &pool, &store, kept);
             changeable.push(reload::Lane::new(tenant, files, &lane, late));
             tenants.push(TenantParts { id: tenant.id.clone(), quota: tenant.store.quota, store, lane });
         }
         loader.forget();
-        let reloads = Reloads::new(file, config, changeable, applied, loader);
+        let reloads = Reloads::new(file, config, changeable, (applied, releases), (loader, desk));
         let lanes: Vec<_> = tenants.iter().map(|tenant| (tenant.id.clone(), tenant.lane.sender())).collect();
         let sources = Sources::start(config, &lanes, &records.store, &records.sessions, &identifiers)?;
         let registration = provisioning.as_ref().map(Provisioning::view);
@@ -207,6 +221,12 @@ impl Gateway {
         let mut hang_up = signal(SignalKind::hangup()).map_err(signals)?;
         let Self { sources, tenants, uplink, provisioning, records, admin, reporter, reloads } = self;
         let view = uplink.as_ref().map(Uplink::view);
+        let stores: Vec<_> =
+            tenants.iter().map(|tenant| (tenant.id.clone(), Arc::clone(&tenant.store))).collect();
+        let agent = provisioning.as_mut().and_then(Provisioning::agent);
+        let placing = placement::follow(agent, uplink.as_ref(), &stores);
+        tokio::pin!(placing);
+        let nudge = |stamp: Option<&str>| nudge(sources, uplink.as_ref(), provisioning.as_ref(), stamp);
         let report = || reporter.report(sources, tenants, records, view.as_ref(), reloads);
         let operator = Operator::default();
         let answer = |question| match question {
@@ -221,16 +241,12 @@ impl Gateway {
             Question::ReplayLetters { tenant, ids } => operator.replay_letters(tenants, &tenant, ids),
             Question::ResetState { tenant, step } => operator.reset_state(tenants, &tenant, step),
         };
-        let stores: Vec<_> =
-            tenants.iter().map(|tenant| (tenant.id.clone(), Arc::clone(&tenant.store))).collect();
-        let agent = provisioning.as_mut().and_then(Provisioning::agent);
-        let placing = placement::follow(agent, uplink.as_ref(), &stores);
-        tokio::pin!(placing);
-        let nudge = |stamp: Option<&str>| nudge(sources, uplink.as_ref(), provisioning.as_ref(), stamp);
         let answering = admin.serve(answer);
         tokio::pin!(answering);
         let (mut hung_up, mut settling) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
         settling.spawn(reloads.clone().mend());
+        // They end when this does.
+        let mut releasing = reloads.follow(tenants);
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -257,6 +273,9 @@ impl Gateway {
                     settling.spawn(reloads.clone().settle());
                 }
                 Some(_) = settling.join_next(), if !settling.is_empty() => {}
+                Some(Err(error)) = releasing.join_next() => {
+                    tracing::error!(%error, "a tenant's releases are no longer followed; restart the gateway");
+                }
                 error = failed(uplink.as_ref()) => {
                     tracing::error!(%error, "the uplink failed: stopping");
                     return Err(error.into());
@@ -266,6 +285,7 @@ impl Gateway {
                     return Err(error.into());
                 }
                 () = &mut answering => {}
+                () = &mut placing => {}
             }
         }
     }
@@ -285,7 +305,6 @@ impl Gateway {
                 result = result.and(Err(GatewayError::LaneEnded { tenant: id.clone(), reason }));
             }
             lane.drain_and_stop(left());
-                () = &mut placing => {}
             stores.push(store);
         }
         if let Some(uplink) = uplink {
@@ -310,6 +329,7 @@ fn nudge(
     let mut asked = None;
     if stamp.is_none() {
         sources.retry_now();
+        asked = provisioning.map(Provisioning::ask_now);
     }
     let links = uplink.map(|uplink| uplink.try_now(stamp)).unwrap_or_default();
     RetryReply::new(links, asked)
@@ -334,7 +354,6 @@ fn uplink_state(tenant: &Tenant, view: Option<&UplinkView>) -> UplinkState {
         Some(LinkState::Connected) => runtime::Uplink::Up,
         Some(LinkState::Connecting | LinkState::Waiting) => runtime::Uplink::Down,
         Some(LinkState::Parked | LinkState::GivenUp | LinkState::Stopped) | None => runtime::Uplink::Parked,
-        asked = provisioning.map(Provisioning::ask_now);
     })
 }
 

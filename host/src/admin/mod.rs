@@ -4,6 +4,7 @@
 //! Shows, and passes on what an operator orders ([`question`]); does nothing itself. The parts tell their own figures;
 //! `gateway` gathers them and has orders carried out.
 
+pub mod desired;
 pub mod process;
 pub mod question;
 pub mod reload;

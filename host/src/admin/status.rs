@@ -5,10 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::desired::DesiredStatus;
 use super::process::Process;
 use super::reload::ReloadReply;
-use crate::uplink::{BudgetStatus, LinkStatus, RetryStatus};
 use crate::provisioning::ProvisioningStatus;
+use crate::uplink::{BudgetStatus, LinkStatus, RetryStatus};
 
 /// A whole gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,10 +39,10 @@ pub struct Status {
     /// What became of the last reload since the start.
     #[serde(default)]
     pub reload: Option<ReloadReply>,
-}
     /// Registration with provisioning; absent if the configuration says itself where data goes.
     #[serde(default)]
     pub provisioning: Option<ProvisioningStatus>,
+}
 
 /// A southbound connector.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -133,6 +134,9 @@ pub struct TenantStatus {
     pub quota_bytes: u64,
     /// Steps of the chain, in order.
     pub steps: Vec<StepStatus>,
+    /// Which release its stamp wants and which one runs; nothing if no stamp has ever said.
+    #[serde(default)]
+    pub desired: Option<DesiredStatus>,
 }
 
 /// What waits for the stamp.

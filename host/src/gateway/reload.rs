@@ -6,28 +6,31 @@
 //!           └ mistakes          └ refused ─────────────────────┴──► this tenant goes on as it was, and the reply says why
 //! ```
 //! One reload or order after the other. A tenant's part is taken over as a whole or not at all; tenants do not wait for each
-//! other's mistakes. What only a restart applies is named, and stays as it was.
+//! other's mistakes. What only a restart applies is named, and stays as it was. A tenant's release (see `desired`) lies over what
+//! the file says, before and after.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use gateway_config::{Config, Problem, Severity, Tenant, diff, taken_over};
+use tokio::sync::watch;
 use wire::ids::TenantId;
 
 use super::applied::{Applied, Steps, Version, steps};
 use super::chain;
+use super::desired::{Desk, FOLDER, Records};
 use super::loader::{Files, Loader};
 use crate::admin::Answer;
 use crate::admin::reload::{Outcome, ReloadReply, ReloadedStep, ReloadedTenant, StepOrder, StepReply};
-use crate::store::{Look, wall_clock};
-use crate::tenant::{LaneControl, LaneHandle, LaneState, LaneWatch, Plugins, StepStatus, step_keys};
+use crate::store::{Look, Version as Kept, wall_clock};
+use crate::tenant::{LaneControl, LaneHandle, LaneState, LaneWatch, Plugins, StepStatus, Way, step_keys};
 
 /// A lane that can be changed.
 pub(super) struct Lane {
-    /// As the configuration says.
-    tenant: Tenant,
+    /// As the configuration says, with the release over it.
+    pub(super) tenant: Tenant,
     files: Files,
     control: LaneControl,
     watch: LaneWatch,
@@ -50,7 +53,7 @@ impl Lane {
     }
 
     /// Whether it could not be started with what the configuration says.
-    fn is_unstarted(&self) -> bool {
+    pub(super) fn is_unstarted(&self) -> bool {
         matches!(self.watch.status().state, LaneState::Held { step, .. } if step.is_empty())
     }
 }
@@ -58,22 +61,29 @@ impl Lane {
 /// Reloads, one after the other; clones share it.
 #[derive(Clone)]
 pub(super) struct Reloads {
-    state: Arc<tokio::sync::Mutex<State>>,
+    pub(super) state: Arc<tokio::sync::Mutex<State>>,
     seen: Arc<Mutex<Seen>>,
-    loader: Loader,
+    pub(super) loader: Loader,
+    pub(super) desk: Arc<Desk>,
+    /// For contents of releases on their way.
+    pub(super) folder: PathBuf,
+    /// Changes when the configuration was read again.
+    read_again: watch::Sender<u64>,
 }
 
 /// What is shown of it at any time.
-struct Seen {
+pub(super) struct Seen {
     last: Option<ReloadReply>,
-    configured: BTreeMap<TenantId, Steps>,
+    pub(super) configured: BTreeMap<TenantId, Steps>,
 }
 
-struct State {
+pub(super) struct State {
     file: PathBuf,
-    running: Config,
-    lanes: BTreeMap<TenantId, Lane>,
-    applied: Applied,
+    /// What the file says, where it is taken over.
+    pub(super) running: Config,
+    pub(super) lanes: BTreeMap<TenantId, Lane>,
+    pub(super) applied: Applied,
+    pub(super) releases: Records,
 }
 
 impl Reloads {
@@ -81,19 +91,25 @@ impl Reloads {
         file: &Path,
         running: &Config,
         lanes: Vec<Lane>,
-        applied: Applied,
-        loader: Loader,
+        (applied, releases): (Applied, Records),
+        (loader, desk): (Loader, Arc<Desk>),
     ) -> Self {
         let lanes: BTreeMap<_, _> = lanes.into_iter().map(|lane| (lane.tenant.id.clone(), lane)).collect();
-        let state = State { file: file.to_owned(), running: running.clone(), lanes, applied };
-        let configured = state.configured();
+        let state = State { file: file.to_owned(), running: running.clone(), lanes, applied, releases };
+        let (configured, folder) = (state.configured(), running.gateway.data_dir.join(FOLDER));
         let seen = Arc::new(Mutex::new(Seen { last: None, configured }));
-        Self { state: Arc::new(tokio::sync::Mutex::new(state)), seen, loader }
+        let (state, read_again) = (Arc::new(tokio::sync::Mutex::new(state)), watch::channel(0).0);
+        Self { state, seen, loader, desk, folder, read_again }
     }
 
     /// What became of the last one.
     pub(super) fn last(&self) -> Option<ReloadReply> {
         self.seen().last.clone()
+    }
+
+    /// Changes when the configuration was read again.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.read_again.subscribe()
     }
 
     /// Whether a step runs what the configuration says.
@@ -123,7 +139,8 @@ impl Reloads {
                 continue;
             }
             let tenant = lane.tenant.clone();
-            let became = tenant_part(lane, tenant, &mut state.applied, &self.loader, false).await;
+            let way = state.releases.way(&tenant.id);
+            let became = tenant_part(lane, tenant, &mut state.applied, &self.loader, (false, way)).await;
             match became.error {
                 None => tracing::info!(
                     tenant = became.tenant,
@@ -137,7 +154,7 @@ impl Reloads {
             }
         }
         self.loader.forget();
-        state.note(&self.loader);
+        state.settle(&self.loader).await;
     }
 
     /// Reads the configuration again and takes over what differs. `by`: who wants it.
@@ -152,6 +169,8 @@ impl Reloads {
         log(&reply);
         let mut seen = self.seen();
         (seen.last, seen.configured) = (Some(reply.clone()), state.configured());
+        drop(seen);
+        self.read_again.send_modify(|count| *count += 1);
         reply
     }
 
@@ -174,21 +193,21 @@ impl Reloads {
         })
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+    pub(super) fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
     /// What the configuration says, by tenant and step.
-    fn configured(&self) -> BTreeMap<TenantId, Steps> {
+    pub(super) fn configured(&self) -> BTreeMap<TenantId, Steps> {
         let lanes = self.lanes.iter();
         lanes.map(|(id, lane)| (id.clone(), steps(&lane.tenant, &lane.files))).collect()
     }
 
     /// Notes what lanes run since the start, where the store has it on disk. Before, the configuration of an earlier life
     /// stays noted, and would win if the power went.
-    async fn settle(&mut self, loader: &Loader) {
+    pub(super) async fn settle(&mut self, loader: &Loader) {
         let data_dir = self.running.gateway.data_dir.clone();
         let unnoted: Vec<_> =
             self.lanes.iter().filter(|(_, lane)| !lane.noted).map(|(id, _)| id.clone()).collect();
@@ -198,12 +217,14 @@ impl State {
             let look = move || Look::open(&folder, &tenant)?.versions();
             let Ok(Ok(versions)) = tokio::task::spawn_blocking(look).await else { continue };
             let on_disk = |step: &StepStatus| {
-                versions.iter().any(|kept| kept.step == step.name && kept.current.digest == step.digest)
+                let is = |kept: &Kept| kept.digest == step.digest && kept.config == step.config;
+                versions.iter().any(|kept| kept.step == step.name && is(&kept.current))
             };
             let runs = lane.runs();
             if runs.len() == step_keys(&lane.tenant).len() && runs.iter().all(on_disk) {
                 self.applied.took_over(&lane.tenant, &lane.files);
                 lane.noted = true;
+                self.releases.settled(&id, wall_clock()());
             }
         }
         self.note(loader);
@@ -232,17 +253,31 @@ impl State {
             return reply;
         }
         self.running.plugins.clone_from(&config.plugins);
+        self.running.gateway.plugins_dir.clone_from(&config.gateway.plugins_dir);
         reply.restart = changes.restart;
         for (id, new) in &config.tenants {
             let Some(lane) = self.lanes.get_mut(id) else { continue };
-            let (tenant, _) = taken_over(&lane.tenant, new);
-            let became = tenant_part(lane, tenant, &mut self.applied, loader, changes.plugins).await;
-            if became.outcome == Outcome::Swapped {
-                self.running.tenants.insert(id.clone(), lane.tenant.clone());
+            let became = match self.releases.over(new, &config.gateway.plugins_dir, &loader.shelf) {
+                Ok(over) => {
+                    let (tenant, _) = taken_over(&lane.tenant, &over);
+                    let how = (changes.plugins, Way::On);
+                    tenant_part(lane, tenant, &mut self.applied, loader, how).await
+                }
+                Err(error) => ReloadedTenant {
+                    tenant: id.to_string(),
+                    outcome: Outcome::Refused,
+                    error: Some(error),
+                    steps: Vec::new(),
+                },
+            };
+            if became.outcome != Outcome::Refused
+                && let Some(before) = self.running.tenants.get_mut(id)
+            {
+                *before = taken_over(before, new).0;
             }
             reply.tenants.push(became);
         }
-        self.note(loader);
+        self.settle(loader).await;
         reply
     }
 
@@ -271,7 +306,7 @@ impl State {
         }
         let ids: Vec<TenantId> = self.lanes.keys().cloned().collect();
         self.applied.write(&ids);
-        let mut keep = BTreeSet::new();
+        let mut keep = self.releases.digests();
         for lane in self.lanes.values() {
             keep.extend(lane.files.iter().filter_map(|(_, digest)| Some((*digest)?.to_string())));
             for runs in lane.runs() {
@@ -293,13 +328,13 @@ fn runs(step: &StepStatus) -> Version {
     Version { digest: step.digest.clone(), with: step.config.clone() }
 }
 
-/// A tenant's part of a reload.
-async fn tenant_part(
+/// A tenant's part of a reload. `again`: also if nothing differs.
+pub(super) async fn tenant_part(
     lane: &mut Lane,
     tenant: Tenant,
     applied: &mut Applied,
     loader: &Loader,
-    keys_differ: bool,
+    (again, way): (bool, Way),
 ) -> ReloadedTenant {
     let before = lane.runs();
     let old = steps(&lane.tenant, &lane.files);
@@ -309,29 +344,29 @@ async fn tenant_part(
     };
     let same = tenant == lane.tenant && files == lane.files;
     let new = steps(&tenant, &files);
-    if same && !keys_differ && !lane.is_unstarted() {
+    if same && !again && !lane.is_unstarted() {
         return Became { tenant: &tenant, before: &before, after: &before, old: &old, new: &new }
             .part(Outcome::Kept);
     }
     let effective = applied.effective(&tenant, &files, &loader.shelf);
-    if let Err(error) = swap(lane, effective, loader).await {
+    if let Err(error) = swap(lane, effective, loader, way).await {
         let became = Became { tenant: &tenant, before: &before, after: &before, old: &old, new: &new };
         return ReloadedTenant { error: Some(error), ..became.part(Outcome::Refused) };
     }
-    applied.took_over(&tenant, &files);
     let after = lane.runs();
     let outcome = if same && before.len() == after.len() { Outcome::Kept } else { Outcome::Swapped };
     let part = Became { tenant: &tenant, before: &before, after: &after, old: &old, new: &new }.part(outcome);
-    (lane.tenant, lane.files, lane.noted) = (tenant, files, true);
+    // Noted once it is known to be on disk: rows in hand may have to go first.
+    (lane.tenant, lane.files, lane.noted) = (tenant, files, false);
     part
 }
 
 /// Loads what is to run, and has the lane run it.
-async fn swap(lane: &Lane, tenant: Tenant, loader: &Loader) -> Result<(), String> {
+async fn swap(lane: &Lane, tenant: Tenant, loader: &Loader, way: Way) -> Result<(), String> {
     let (loader, to_load) = (loader.clone(), tenant.clone());
     let loaded = tokio::task::spawn_blocking(move || loader.plugins(&to_load, None)).await;
     let plugins: Plugins = loaded.map_err(|error| error.to_string())?.map_err(|error| chain(&error))?;
-    lane.control.swap(tenant, plugins).await.map(drop).map_err(|error| chain(&error))
+    lane.control.swap_by(tenant, plugins, way).await.map(drop).map_err(|error| chain(&error))
 }
 
 /// What is known before and after.

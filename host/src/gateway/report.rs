@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::TenantParts;
+use super::desired;
 use super::outage::{Bound, FillRate, covered};
 use super::reload::Reloads;
 use super::sources::Sources;
@@ -14,8 +15,8 @@ use crate::admin::status::{
     CpuStatus, OutageStatus, OutboxStatus, QuarantineStatus, ShadowStatus, SourceStatus, Status, StepStatus,
     TenantStatus, UnroutedStatus, UplinkStatus, VersionStatus,
 };
-use crate::store::gateway::GatewayStore;
 use crate::provisioning::BoardView;
+use crate::store::gateway::GatewayStore;
 use crate::store::{self, Health, peek, wall_clock};
 use crate::tenant::{LaneState, LaneStatus};
 use crate::uplink::UplinkView;
@@ -34,8 +35,8 @@ pub(super) struct Reporter {
     clock: Instant,
     /// Of each tenant, in their order.
     fills: Mutex<Vec<FillRate>>,
-}
     provisioning: Option<BoardView>,
+}
 
 /// The counts of messages at some time, by source, and the rates up to then.
 struct Rates {
@@ -54,8 +55,8 @@ impl Reporter {
             data_dir: data_dir.to_owned(),
             clock: Instant::now(),
             fills: Mutex::default(),
-        }
             provisioning,
+        }
     }
 
     /// Looks how much came in; to be called every [`WATCH`].
@@ -128,8 +129,8 @@ impl Reporter {
                 evicted: unrouted.evicted,
             },
             reload: reloads.last(),
-        }
             provisioning: self.provisioning.as_ref().map(BoardView::status),
+        }
     }
 }
 
@@ -165,6 +166,7 @@ pub(super) fn of_stores(data_dir: &Path) -> Status {
         .into_iter()
         .map(|(tenant, status)| TenantStatus {
             lane: "not running".to_owned(),
+            desired: desired::of_records(data_dir, &tenant),
             ..tenant_status(tenant.to_string(), &status, now)
         })
         .collect();
@@ -181,9 +183,9 @@ pub(super) fn of_stores(data_dir: &Path) -> Status {
         uplink: UplinkStatus { state: "stopped".to_owned(), ..UplinkStatus::default() },
         unrouted: UnroutedStatus::default(),
         reload: None,
+        provisioning: None,
     }
 }
-        provisioning: None,
 
 fn running_tenant(tenant: &TenantParts, now: i64, reloads: &Reloads) -> TenantStatus {
     let LaneStatus { state, steps, cpu, .. } = tenant.lane.status();
@@ -206,6 +208,7 @@ fn running_tenant(tenant: &TenantParts, now: i64, reloads: &Reloads) -> TenantSt
         },
         quota_bytes: tenant.quota,
         steps: steps.into_iter().map(step).collect(),
+        desired: reloads.desired(&tenant.id),
         ..tenant_status(tenant.id.to_string(), &tenant.store.status(), now)
     }
 }

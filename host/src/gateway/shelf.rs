@@ -8,14 +8,16 @@
 //! the configured path meanwhile. Does not load plugins. A shelf that cannot be written costs the way back, not the plugin:
 //! that is then loaded from its own path.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use runtime::{Digest, LoadError};
 use sha2::{Digest as _, Sha256};
+use wire::ids::TenantId;
 
 /// Largest plugin that is taken, in bytes: as the engine's.
 pub(super) const MAX_PLUGIN: u64 = 64 << 20;
@@ -24,6 +26,8 @@ pub(super) const MAX_PLUGIN: u64 = 64 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Shelf {
     folder: PathBuf,
+    /// Contents that a release is about to use, by tenant.
+    pins: Arc<Mutex<BTreeMap<TenantId, BTreeSet<String>>>>,
 }
 
 /// A plugin file as it was when it was looked at.
@@ -40,14 +44,29 @@ pub(super) struct Shelved {
 impl Shelf {
     /// The shelf of a data folder; made when something is put there.
     pub(super) fn of(data_dir: &Path) -> Self {
-        Self { folder: data_dir.join("plugins") }
+        Self { folder: data_dir.join("plugins"), pins: Arc::default() }
     }
 
-    /// Takes a plugin file as it is now.
+    /// Where its files are.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Keeps these contents for a tenant, in place of those before, though nothing runs them yet.
+    pub(super) fn pin(&self, tenant: &TenantId, digests: BTreeSet<String>) {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone(), digests);
+    }
+
+    /// Takes a plugin file as it is now. One that is on the shelf already must be what its name says.
     ///
     /// # Errors
-    /// [`LoadError::Read`] or [`LoadError::TooLarge`].
+    /// [`LoadError::Read`] or [`LoadError::TooLarge`]; of one on the shelf [`LoadError::Invalid`].
     pub(super) fn put(&self, file: &Path) -> Result<Shelved, LoadError> {
+        if let Some(digest) = file.file_stem().and_then(OsStr::to_str)
+            && file == self.path(digest)
+        {
+            return self.get(digest);
+        }
         let bytes = read(file)?;
         let digest = Digest(Sha256::digest(&bytes).into());
         let path = self.path(&digest.to_string());
@@ -79,12 +98,15 @@ impl Shelf {
         Ok(Shelved { path, digest: found, bytes })
     }
 
-    /// Removes all but these digests.
+    /// Removes all but these digests and those that are pinned.
     pub(super) fn prune(&self, keep: &BTreeSet<String>) {
+        let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let keeps =
+            |digest: &str| keep.contains(digest) || pins.values().any(|pinned| pinned.contains(digest));
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let path = entry.path();
             let digest = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
-            if keep.contains(digest) && path.extension() == Some(OsStr::new("wasm")) {
+            if keeps(digest) && path.extension() == Some(OsStr::new("wasm")) {
                 continue;
             }
             if let Err(error) = fs::remove_file(&path) {

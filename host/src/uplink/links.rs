@@ -24,6 +24,7 @@ use wire::ids::{GatewayId, InstallationId, StampId};
 
 use super::astray::Strays;
 use super::budget::Budget;
+use super::exchange::desired::Follower;
 use super::exchange::{Farewell, Subject};
 use super::link::Link;
 use super::locked;
@@ -49,6 +50,7 @@ pub(super) struct Every {
     pub(super) network: watch::Receiver<u64>,
     pub(super) memory: Arc<Mutex<Memory>>,
     pub(super) strays: Strays,
+    pub(super) follower: Option<Arc<dyn Follower>>,
 }
 
 /// Where targets come from.
@@ -93,11 +95,7 @@ pub(super) struct Fallen {
 }
 
 impl Links {
-    pub(super) fn new(
-        every: Every,
-        outboxes: &[Arc<dyn Outbox>],
-        directory: Arc<RwLock<Directory>>,
-    ) -> Self {
+    pub(super) fn new(every: Every, outboxes: &[Arc<dyn Outbox>], directory: Arc<RwLock<Directory>>) -> Self {
         let (wanted, present) = (Vec::new(), Vec::new());
         Self { every, outboxes: outboxes.to_vec(), directory, wanted, present, tasks: JoinSet::new() }
     }
@@ -150,7 +148,8 @@ impl Links {
                 && !wanted.contains(&link.target)
             {
                 let stays = wanted.iter().any(|target| target.stamp == link.target.stamp);
-                let farewell = Farewell::leaving(if stays { "assigned anew" } else { "no longer assigned here" });
+                let farewell =
+                    Farewell::leaving(if stays { "assigned anew" } else { "no longer assigned here" });
                 tracing::info!(stamp = %link.target.stamp, reason = farewell.words, "leaving the stamp");
                 link.end.send_replace(Some(farewell));
                 link.stage = Stage::Leaves(id);
@@ -190,6 +189,7 @@ impl Links {
                 epochs,
                 window: every.window,
                 budget: every.budget.clone(),
+                follower: every.follower.clone(),
             },
             endpoints: target.endpoints.clone(),
             identity: every.identity.clone(),
@@ -218,7 +218,10 @@ impl Links {
             .collect();
         let in_the_way = |target: &Target, of: &Target| {
             target.stamp == of.stamp
-                || target.tenants.iter().any(|(tenant, _)| of.tenants.iter().any(|(other, _)| other == tenant))
+                || target
+                    .tenants
+                    .iter()
+                    .any(|(tenant, _)| of.tenants.iter().any(|(other, _)| other == tenant))
         };
         for present in std::mem::take(&mut self.present) {
             let Present { target, board, operator, end, stage } = present;

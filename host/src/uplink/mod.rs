@@ -44,6 +44,7 @@ use wire::ids::{GatewayId, InstallationId};
 
 pub use astray::Astray;
 pub use budget::BudgetStatus;
+pub use exchange::desired::Follower;
 pub use identity::IdentityError;
 pub use status::{LinkState, LinkStatus, RetryStatus, TenantLink};
 pub use target::Target;
@@ -71,6 +72,8 @@ pub struct Origin {
     pub budget_file: Option<PathBuf>,
     /// Where it is remembered at which endpoints UDP is blocked; `None`: a restart finds it out again.
     pub routes_file: Option<PathBuf>,
+    /// Who hears what stamps say should run; `None`: that is not followed.
+    pub follower: Option<Arc<dyn Follower>>,
 }
 
 /// Why the uplink does not run.
@@ -142,6 +145,7 @@ impl Uplink {
             network,
             memory: Arc::new(Mutex::new(Memory::open(origin.routes_file.clone()))),
             strays,
+            follower: origin.follower.clone(),
         };
         let directory = Arc::new(RwLock::new(Directory::default()));
         let mut links = Links::new(every, outboxes, directory.clone());

@@ -123,6 +123,7 @@ fn uplink(world: &World, stamp: &Stamp, name: &str, seed: u64) -> Result<f64> {
         software: "bench".into(),
         budget_file: None,
         routes_file: None,
+        follower: None,
     };
     let outbox: Arc<dyn Outbox> = Arc::clone(&store) as Arc<dyn Outbox>;
     let uplink = Uplink::start(&config, &origin, &[outbox])?;

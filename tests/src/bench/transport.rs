@@ -73,6 +73,7 @@ fn uplink(bench: &mut Bench, dir: &Path, batch: &Encoded) -> Result<()> {
         software: "bench".into(),
         budget_file: None,
         routes_file: None,
+        follower: None,
     };
     let folder = Arc::new(DataFolder::lock(&dir.join("uplink"))?);
     let store = Store::open(&folder, &TenantId::new(TENANT)?, StoreConfig::default())?.store;

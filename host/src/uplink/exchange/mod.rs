@@ -8,6 +8,7 @@
 //! [`AHEAD`] bytes and one read wait in memory before the connection.
 
 mod answers;
+pub(super) mod desired;
 mod sending;
 
 use std::collections::VecDeque;
@@ -33,6 +34,7 @@ use super::pulse::{Pulse, UNANSWERED};
 use super::status::{Board, wall_clock};
 use super::transport::{Connection, Inbound, LinkError, Outbound};
 use crate::outbox::{Loss, Outbox, OutboxError, Outgoing, Waiting};
+use desired::{Follower, Following};
 
 /// Nothing more is read from the outboxes while so many bytes wait to be written.
 const AHEAD: usize = 2 * QUANTUM;
@@ -83,6 +85,8 @@ pub(super) struct Subject {
     pub(super) window: usize,
     /// Of all links, where the day's bytes are bounded.
     pub(super) budget: Option<Arc<Mutex<Budget>>>,
+    /// Who hears what should run.
+    pub(super) follower: Option<Arc<dyn Follower>>,
 }
 
 /// Runs one session to its end. It is brought to a good one when `end` says how. `news` answers some of them, see [`News`].
@@ -122,6 +126,7 @@ struct Exchange<'a, N> {
     answers_due: bool,
     /// When to come again for tenants that are not taken for now.
     again: Option<Instant>,
+    following: Following,
 }
 
 struct Tenant {
@@ -183,6 +188,7 @@ impl<'a, N: FnMut(News) -> Option<Instant> + Send> Exchange<'a, N> {
             greeted: false,
             answers_due: false,
             again: None,
+            following: Following::default(),
         })
     }
 
@@ -200,6 +206,7 @@ impl<'a, N: FnMut(News) -> Option<Instant> + Send> Exchange<'a, N> {
         let mut farewell = *end.borrow_and_update();
         let mut comes_again = false;
         let mut pulse = Pulse::new(self.connection);
+        let mut wishes = self.subject.follower.as_ref().map(|follower| follower.changes());
         loop {
             if let Some(ended) = self.take_events() {
                 return ended;
@@ -212,6 +219,7 @@ impl<'a, N: FnMut(News) -> Option<Instant> + Send> Exchange<'a, N> {
             {
                 return self.leave(farewell, comes_again);
             }
+            self.follow();
             self.collect();
             let bulk_waits = self.budget_left() == 0;
             if reading.is_none() && farewell.is_none() && self.ahead < AHEAD {
@@ -238,6 +246,7 @@ impl<'a, N: FnMut(News) -> Option<Instant> + Send> Exchange<'a, N> {
                     self.take_answer(answer);
                 }
                 () = commits.notified() => self.take_commits(),
+                () = desired::changed(&mut wishes) => self.following.due = true,
                 changed = end.changed(), if farewell.is_none() => {
                     // An end that can no longer be signalled is one.
                     farewell = end.borrow_and_update().or(changed.is_err().then_some(Farewell::GOING_DOWN));
