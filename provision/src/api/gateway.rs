@@ -62,8 +62,10 @@ async fn registered(service: &Service, peer: &Peer, register: &Register) -> Resu
         Registering { gateway: register.gateway.clone(), enrolment, latencies: register.latencies.clone() };
     // The request first: a gateway that cannot have a certificate shall not take up room.
     let issued = issue(service, &register.request, &register.gateway)?;
+    let ends = issued.not_after;
     let registered = service.registry.change(move |books| {
         let registered = books.register(&registering)?;
+        books.certified(&registering.gateway, ends)?;
         Ok((registered, books.assigned_revision(&registering.gateway)?))
     });
     Ok(registration(service, registered.await?, Some(issued)))
@@ -76,8 +78,8 @@ pub(super) async fn renew(
     Json(renew): Json<Renew>,
 ) -> Result<Json<Registration>, Refused> {
     let gateway = known(&service, &peer)?;
-    let registered = seen(&service, &gateway, &peer).await?;
     let issued = issue(&service, &renew.request, &gateway)?;
+    let registered = seen(&service, &gateway, &peer, Some(issued.not_after)).await?;
     tracing::info!(%gateway, address = %peer.address, "certificate renewed");
     Ok(Json(registration(&service, registered, Some(issued))))
 }
@@ -98,7 +100,7 @@ pub(super) async fn assignments(
     Query(since): Query<Since>,
 ) -> Result<Json<Registration>, Refused> {
     let gateway = known(&service, &peer)?;
-    let mut registered = seen(&service, &gateway, &peer).await?;
+    let mut registered = seen(&service, &gateway, &peer, None).await?;
     let until = Instant::now() + Duration::from_secs(since.wait.min(MAX_WAIT));
     while registered.1 <= since.after && Instant::now() < until {
         let id = gateway.clone();
@@ -116,7 +118,7 @@ pub(super) async fn assignments(
             let _ = tokio::time::timeout_at(until.min(Instant::now() + LOOK_AGAIN), any).await;
             continue;
         }
-        registered = seen(&service, &gateway, &peer).await?;
+        registered = seen(&service, &gateway, &peer, None).await?;
     }
     Ok(Json(registration(&service, registered, None)))
 }
@@ -217,10 +219,22 @@ fn known(service: &Service, peer: &Peer) -> Result<GatewayId, Refused> {
     GatewayId::new(&name).map_err(|error| refused(error.to_string()))
 }
 
-/// What a registered gateway has; a blocked one has nothing.
-async fn seen(service: &Service, gateway: &GatewayId, peer: &Peer) -> Result<Standing, Refused> {
+/// What a registered gateway has; a blocked one has nothing. `ends`: it gets another certificate, until then.
+async fn seen(
+    service: &Service,
+    gateway: &GatewayId,
+    peer: &Peer,
+    ends: Option<i64>,
+) -> Result<Standing, Refused> {
     let id = gateway.clone();
-    let result = service.registry.change(move |books| Ok((books.again(&id)?, books.assigned_revision(&id)?))).await;
+    let change = service.registry.change(move |books| {
+        let registered = books.again(&id)?;
+        if let Some(ends) = ends {
+            books.certified(&id, ends)?;
+        }
+        Ok((registered, books.assigned_revision(&id)?))
+    });
+    let result = change.await;
     if let Err(error) = &result {
         tracing::warn!(%gateway, address = %peer.address, %error, "refused");
     }
@@ -242,11 +256,7 @@ fn issue(service: &Service, request: &Bytes, gateway: &GatewayId) -> Result<Issu
     })
 }
 
-fn registration(
-    service: &Service,
-    (registered, revision): Standing,
-    issued: Option<Issued>,
-) -> Registration {
+fn registration(service: &Service, (registered, revision): Standing, issued: Option<Issued>) -> Registration {
     let (certificate, not_after) = issued.map(|issued| (issued.chain, issued.not_after)).unzip();
     let assigned = |(it, endpoints): (crate::model::Assignment, Vec<String>)| Assigned {
         tenant: it.tenant,
