@@ -85,6 +85,8 @@ pub trait Outbox: Send + Sync {
     /// Batches of one priority with a number above `after`, in order, at least one if there is any, and no more than
     /// `max_bytes` of payload together.
     fn read(&self, priority: Priority, after: Sequence, max_bytes: usize) -> Reading<'_, Vec<Outgoing>>;
+    /// The batch of this number, if it still waits.
+    fn find(&self, seq: Sequence) -> Reading<'_, Option<Outgoing>>;
     /// Loss receipts that the stamp has not taken yet.
     fn losses(&self) -> Reading<'_, Vec<Loss>>;
     /// These ranges (inclusive) are durable at the stamp, as batches or as receipts: they may be deleted. Does not wait.
@@ -94,4 +96,10 @@ pub trait Outbox: Send + Sync {
     /// commit.
     #[must_use]
     fn give_up(&self, seq: Sequence, reason: &str) -> bool;
+    /// The stamp does not take these devices for now: their rows leave the batch and become one of their own, under a new
+    /// number, in one commit. Does not wait; `false` if too many are under way: say it again after the next commit.
+    #[must_use]
+    fn part(&self, seq: Sequence, devices: &[String]) -> bool;
+    /// Whether a batch is to be parted and is not yet. Until then it must not be sent again: it is still as it was.
+    fn is_parting(&self) -> bool;
 }

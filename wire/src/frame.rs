@@ -164,6 +164,18 @@ impl Frame {
         self.devices.get(index as usize).map(String::as_str)
     }
 
+    /// The named rows, in the order given; indices past the end are left out. Devices and dictionaries stay as they are.
+    #[must_use]
+    pub fn take_rows(&self, rows: &[u32]) -> Self {
+        Self {
+            profile: self.profile.clone(),
+            devices: self.devices.clone(),
+            device: pick(&self.device, rows),
+            time: pick(&self.time, rows),
+            columns: self.columns.iter().map(|column| column.take_rows(rows)).collect(),
+        }
+    }
+
     /// Checks all lengths, indices, names and bounds.
     ///
     /// # Errors
@@ -201,6 +213,24 @@ impl Frame {
 }
 
 impl Column {
+    fn take_rows(&self, rows: &[u32]) -> Self {
+        let values = match &self.values {
+            Values::F64(values) => Values::F64(pick(values, rows)),
+            Values::I64(values) => Values::I64(pick(values, rows)),
+            Values::Bool(values) => Values::Bool(pick(values, rows)),
+            Values::Text(texts) => {
+                let (dictionary, index) = (texts.dictionary.clone(), pick(&texts.index, rows));
+                Values::Text(Texts { dictionary, index })
+            }
+            Values::Blob(blobs) => {
+                let mut taken = Blobs::default();
+                rows.iter().filter_map(|&row| blobs.get(row as usize)).for_each(|bytes| taken.push(bytes));
+                Values::Blob(taken)
+            }
+        };
+        Self { name: self.name.clone(), unit: self.unit.clone(), values, status: pick(&self.status, rows) }
+    }
+
     fn check(&self, rows: usize) -> Result<(), FrameError> {
         check_name("a column name", &self.name)?;
         if self.unit.len() > MAX_NAME_BYTES {
@@ -299,6 +329,10 @@ impl Blobs {
         }
         Ok(())
     }
+}
+
+fn pick<T: Copy>(values: &[T], rows: &[u32]) -> Vec<T> {
+    rows.iter().filter_map(|&row| values.get(row as usize).copied()).collect()
 }
 
 fn check_name(what: &'static str, name: &str) -> Result<(), FrameError> {

@@ -12,6 +12,7 @@ use wire::ranges::RangeSet;
 
 use super::epoch::{self, Beginning};
 use super::identifiers::{self, Identifiers};
+use super::part::{self, Parted, Parting};
 use super::totals::{Totals, signed, unsigned};
 use super::{Commit, NewBatch, StoreConfig, WhenFull, letters, opening, retention, schema, state, versions};
 use crate::outbox::{Outgoing, Priority};
@@ -42,6 +43,7 @@ pub(super) struct Group<'a> {
     pub(super) landed: &'a RangeSet,
     /// Batches the stamp will never take, and why.
     pub(super) given_up: &'a [(Sequence, String)],
+    pub(super) partings: &'a [Parting],
     pub(super) now: i64,
     pub(super) config: &'a StoreConfig,
     /// Receipts up to this id are not extended any more.
@@ -62,6 +64,7 @@ pub(super) struct Effects {
     pub(super) position: Position,
     /// Jobs from the front that are in.
     pub(super) admitted: usize,
+    pub(super) parted: Vec<Parted>,
     pub(super) added: Vec<(Priority, Outgoing)>,
     /// Ranges that left the outbox.
     pub(super) gone: Vec<(Sequence, Sequence)>,
@@ -82,6 +85,7 @@ impl Group<'_> {
             totals: self.totals,
             position: self.position,
             admitted: 0,
+            parted: Vec::new(),
             added: Vec::new(),
             gone: Vec::new(),
             landed_left: RangeSet::new(),
@@ -92,6 +96,9 @@ impl Group<'_> {
         remove_landed(&transaction, self.landed, &mut effects)?;
         for (seq, reason) in self.given_up {
             retention::refused(&transaction, *seq, (reason, self.now), self.told, &mut effects)?;
+        }
+        for parting in self.partings {
+            part::part(&transaction, parting, &mut effects)?;
         }
         if self.expire {
             retention::expire(&transaction, self.now, self.told, &mut effects)?;

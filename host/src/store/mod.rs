@@ -27,6 +27,7 @@ mod identifiers;
 mod letters;
 mod look;
 mod opening;
+mod part;
 mod peek;
 mod queue;
 mod reading;
@@ -160,6 +161,8 @@ struct Shared {
     status: Mutex<Status>,
     /// Highest receipt the uplink has read: receipts up to it are no longer extended.
     told: std::sync::atomic::AtomicI64,
+    /// Batches that are to be parted and are not yet.
+    parting: std::sync::atomic::AtomicUsize,
     /// Of the assignment that the outbox belongs to, as committed.
     epoch: std::sync::atomic::AtomicU64,
 }

@@ -153,6 +153,7 @@ pub(super) fn open(
         window: Mutex::new(window::Window::new(Sequence(totals.last))),
         status: Mutex::new(Status { totals, health: Health::Well, ..Status::default() }),
         told: std::sync::atomic::AtomicI64::new(told),
+        parting: std::sync::atomic::AtomicUsize::new(0),
         epoch: std::sync::atomic::AtomicU64::new(epoch),
     });
     let (announce, waiting) = watch::channel(writer::waiting(&totals));

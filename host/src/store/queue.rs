@@ -16,6 +16,7 @@ use wire::provisioning::Backlog;
 use wire::ranges::RangeSet;
 
 use super::epoch::Beginning;
+use super::part::Parting;
 use super::{Commit, EpochError};
 
 /// Most commits queued; the lane waits beyond.
@@ -24,6 +25,8 @@ pub(super) const JOBS: usize = 256;
 pub(super) const BYTES: usize = 8 << 20;
 /// Most refusals by the stamp noted at a time; who notes one more is told so.
 const GIVEN_UP: usize = 1_024;
+/// Most batches to be parted noted at a time; who notes one more is told so.
+const PARTINGS: usize = 1_024;
 /// Most epochs that wait to begin.
 const EPOCHS: usize = 4;
 
@@ -40,6 +43,7 @@ struct Inner {
     bytes: usize,
     landed: RangeSet,
     given_up: Vec<(Sequence, String)>,
+    partings: Vec<Parting>,
     epochs: Vec<Beginning>,
     closing: bool,
     closed: bool,
@@ -54,7 +58,7 @@ struct Inner {
 pub(super) struct Wait {
     /// New jobs; without it, jobs stay in the queue.
     pub(super) jobs: bool,
-    /// Landed ranges or refused batches, as soon as there are any.
+    /// Landed ranges, refused batches or such as are to be parted, as soon as there are any.
     pub(super) landed: bool,
     /// Until then at most.
     pub(super) until: Option<Instant>,
@@ -66,6 +70,7 @@ pub(super) struct Work {
     pub(super) jobs: VecDeque<Commit>,
     pub(super) landed: RangeSet,
     pub(super) given_up: Vec<(Sequence, String)>,
+    pub(super) partings: Vec<Parting>,
     pub(super) epochs: Vec<Beginning>,
     pub(super) closing: bool,
 }
@@ -158,6 +163,17 @@ impl Queue {
         room
     }
 
+    /// Notes a batch to be parted; `false` if there are too many already.
+    pub(super) fn part(&self, parting: Parting) -> bool {
+        let mut inner = self.lock();
+        let room = inner.partings.len() < PARTINGS;
+        if room && !inner.closed {
+            inner.partings.push(parting);
+        }
+        self.wake_for_landed(inner);
+        room
+    }
+
     /// Notes an epoch that begins. It does not wait for room.
     pub(super) fn begin(&self, beginning: Beginning) -> Result<(), EpochError> {
         let mut inner = self.lock();
@@ -205,7 +221,8 @@ impl Queue {
             inner.closing
                 || (wait.jobs && !inner.jobs.is_empty())
                 || ((wait.jobs || wait.landed) && !inner.epochs.is_empty())
-                || (wait.landed && !(inner.landed.is_empty() && inner.given_up.is_empty()))
+                || (wait.landed
+                    && !(inner.landed.is_empty() && inner.given_up.is_empty() && inner.partings.is_empty()))
         };
         while !ready(&inner) {
             inner.waits = Some(wait);
@@ -224,6 +241,7 @@ impl Queue {
         let mut work = Work {
             landed: std::mem::take(&mut inner.landed),
             given_up: std::mem::take(&mut inner.given_up),
+            partings: std::mem::take(&mut inner.partings),
             epochs: std::mem::take(&mut inner.epochs),
             closing: inner.closing,
             ..Work::default()

@@ -47,6 +47,16 @@ impl Outbox for Store {
         })
     }
 
+    fn find(&self, seq: Sequence) -> Reading<'_, Option<Outgoing>> {
+        let held = locked(&self.shared.window).find(seq);
+        Box::pin(async move {
+            if held.is_some() || self.shared.queue.landed_so_far().contains(seq) {
+                return Ok(held);
+            }
+            self.query(move |connection| find(connection, seq)).await
+        })
+    }
+
     fn losses(&self) -> Reading<'_, Vec<Loss>> {
         Box::pin(async move {
             if locked(&self.shared.status).totals.receipts == 0 {
@@ -70,6 +80,19 @@ impl Outbox for Store {
 
     fn give_up(&self, seq: Sequence, reason: &str) -> bool {
         self.shared.queue.give_up(seq, reason)
+    }
+
+    fn part(&self, seq: Sequence, devices: &[String]) -> bool {
+        self.shared.parting.fetch_add(1, Ordering::Relaxed);
+        let noted = self.shared.queue.part((seq, devices.to_vec()));
+        if !noted {
+            self.shared.parting.fetch_sub(1, Ordering::Relaxed);
+        }
+        noted
+    }
+
+    fn is_parting(&self) -> bool {
+        self.shared.parting.load(Ordering::Acquire) > 0
     }
 }
 
@@ -116,6 +139,13 @@ fn read(
     })?;
     let rows = query.query([signed(after.0), priority as i64])?;
     batches(rows, max_bytes, READ_BATCHES)
+}
+
+fn find(connection: &Connection, seq: Sequence) -> rusqlite::Result<Option<Outgoing>> {
+    let mut query = connection.prepare_cached(
+        "SELECT seq, route, created, rows, bytes, payload FROM outbox WHERE seq = ?1",
+    )?;
+    Ok(batches(query.query([signed(seq.0)])?, 0, 1)?.pop())
 }
 
 /// Rows of seq, route, created, rows, bytes, payload: at least one if there is any, within the bounds.

@@ -32,11 +32,7 @@ impl Waiting {
     pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             seq: unsigned(row.get(0)?),
-            priority: match row.get::<_, i64>(1)? {
-                0 => Priority::Low,
-                2 => Priority::High,
-                _ => Priority::Normal,
-            },
+            priority: priority_of(row.get(1)?),
             rows: unsigned(row.get(2)?),
             bytes: unsigned(row.get(3)?),
         })
@@ -48,6 +44,15 @@ impl Waiting {
         load.batches = load.batches.saturating_sub(1);
         load.bytes = load.bytes.saturating_sub(self.bytes);
         load.rows = load.rows.saturating_sub(self.rows);
+    }
+}
+
+/// A priority as it is written.
+pub(super) fn priority_of(value: i64) -> Priority {
+    match value {
+        0 => Priority::Low,
+        2 => Priority::High,
+        _ => Priority::Normal,
     }
 }
 

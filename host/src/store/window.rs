@@ -38,6 +38,21 @@ impl Window {
         }
     }
 
+    /// A batch under the same number has other rows now.
+    pub(super) fn replace(&mut self, batch: Outgoing) {
+        let at = self.batches.partition_point(|(_, known)| known.seq < batch.seq);
+        if let Some((_, known)) = self.batches.get_mut(at).filter(|(_, known)| known.seq == batch.seq) {
+            self.bytes = (self.bytes + batch.payload.len()).saturating_sub(known.payload.len());
+            *known = batch;
+        }
+    }
+
+    /// The batch of that number; `None` if it is not here, which does not mean that it is not there.
+    pub(super) fn find(&self, seq: Sequence) -> Option<Outgoing> {
+        let at = self.batches.partition_point(|(_, known)| known.seq < seq);
+        self.batches.get(at).filter(|(_, known)| known.seq == seq).map(|(_, known)| known.clone())
+    }
+
     /// Takes out a range (inclusive) that has left the outbox.
     pub(super) fn remove(&mut self, from: Sequence, to: Sequence) {
         let start = self.batches.partition_point(|(_, batch)| batch.seq < from);

@@ -20,6 +20,7 @@ use wire::ranges::RangeSet;
 
 use super::epoch::Beginning;
 use super::group::{Effects, Group, Position};
+use super::part::{Parted, Parting};
 use super::queue::Wait;
 use super::totals::Totals;
 use super::{Commit, Health, LANDED_LINGER, Shared, StoreConfig, locked, opening, retention, schema};
@@ -67,6 +68,7 @@ pub(super) struct Writer {
     pending: VecDeque<Commit>,
     landed: RangeSet,
     given_up: Vec<(Sequence, String)>,
+    partings: Vec<Parting>,
     epochs: Vec<Beginning>,
     next_expiry: Option<i64>,
     /// Nothing happened since the last wait ended: landed ranges wake the thread at once.
@@ -107,6 +109,7 @@ impl Writer {
             pending: VecDeque::new(),
             landed: RangeSet::new(),
             given_up: Vec::new(),
+            partings: Vec::new(),
             epochs: Vec::new(),
             next_expiry,
             idle: false,
@@ -143,10 +146,12 @@ impl Writer {
             self.idle = work.jobs.is_empty()
                 && work.landed.is_empty()
                 && work.given_up.is_empty()
+                && work.partings.is_empty()
                 && work.epochs.is_empty();
             self.pending.extend(work.jobs);
             self.landed.extend(&work.landed);
             self.given_up.extend(work.given_up);
+            self.partings.extend(work.partings);
             self.epochs.extend(work.epochs);
             if self.failed {
                 self.refuse_pending("the store is damaged");
@@ -192,9 +197,9 @@ impl Writer {
         Wait { jobs: true, landed: false, until: Some(expiry.map_or(linger, |expiry| expiry.min(linger))) }
     }
 
-    /// Whether something is to leave the outbox.
+    /// Whether something is to leave the outbox, or to be made two.
     fn deletions(&self) -> bool {
-        !self.landed.is_empty() || !self.given_up.is_empty()
+        !self.landed.is_empty() || !self.given_up.is_empty() || !self.partings.is_empty()
     }
 
     /// Writes a group, if there is anything to write.
@@ -238,6 +243,7 @@ impl Writer {
             most_jobs,
             landed: &self.landed,
             given_up: &self.given_up,
+            partings: &self.partings,
             now,
             config: &self.config,
             told: self.shared.told.load(Ordering::Relaxed),
@@ -264,12 +270,17 @@ impl Writer {
         self.position = effects.position;
         self.landed = effects.landed_left;
         self.given_up.clear();
+        let parted = self.partings.drain(..).count();
         if effects.expiries {
             self.next_expiry = retention::next_expiry(&self.connection).unwrap_or(Some(0));
         }
         let mut filled = 0;
         {
             let mut window = locked(&self.shared.window);
+            for Parted { priority, rest, apart } in effects.parted {
+                window.replace(rest);
+                window.push(priority, apart);
+            }
             for (priority, batch) in effects.added {
                 filled += batch.payload.len() as u64;
                 window.push(priority, batch);
@@ -283,6 +294,8 @@ impl Writer {
             status.totals = self.totals;
             status.filled_bytes += filled;
         }
+        // Only what is read from now on is as it is now.
+        self.shared.parting.fetch_sub(parted, Ordering::Release);
         self.announce.send_replace(waiting(&self.totals));
         for commit in self.pending.drain(..effects.admitted) {
             for custody in commit.custody {

@@ -16,7 +16,6 @@ use super::flow::{Flow, Lines, Messages, Topics};
 use super::halves::Budget;
 use super::letters::{Cause, Letters};
 use super::routes::Routes;
-use super::rows::take_rows;
 use super::shadow::Seen;
 use crate::intake::{Custody, Decoded, Intake, Nobody, Raw};
 use crate::store::{Commit, Counts, DeadLetter, LetterKind, Recent};
@@ -173,7 +172,7 @@ fn fresh(decoded: Decoded, source: &Arc<str>, recent: &mut Recent, work: &mut Wo
     work.commit.counts.duplicates += repeated.len() as u64;
     let rows = u32::try_from(decoded.frame.rows()).unwrap_or(u32::MAX);
     let kept: Vec<u32> = (0..rows).filter(|row| repeated.binary_search(row).is_err()).collect();
-    (take_rows(&decoded.frame, &kept), lines.select(&kept))
+    (decoded.frame.take_rows(&kept), lines.select(&kept))
 }
 
 /// Remembers the fingerprints of a frame's rows. Returns the suspects among them that were known, ascending.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use wire::frame::Frame;
 
-use super::rows::{append, columns_key, same_columns, take_rows};
+use super::rows::{append, columns_key, same_columns};
 use crate::intake::Originals;
 
 /// A row whose message is not known.
@@ -139,7 +139,7 @@ impl Flow {
                 let lines = self.lines.first().cloned().unwrap_or(Lines::Unknown);
                 for (half, rows) in [(&mut first, 0..rows / 2), (&mut second, rows / 2..rows)] {
                     let rows: Vec<u32> = rows.collect();
-                    half.push(take_rows(frame, &rows), lines.select(&rows));
+                    half.push(frame.take_rows(&rows), lines.select(&rows));
                 }
             }
             frames => {

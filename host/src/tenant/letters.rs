@@ -9,7 +9,6 @@ use wire::codec::Encoder;
 use wire::frame::{Frame, Values};
 
 use super::flow::{Flow, Lines, Messages};
-use super::rows::take_rows;
 use crate::store::{DeadLetter, LetterKind};
 
 /// Most bytes of dead letters of one cycle (of up to some thousand rows).
@@ -109,7 +108,7 @@ impl Letters {
 /// The row as a frame of its own, by the wire codec; empty for a message that never was a row.
 fn row_encoded(frame: &Frame, row: u32, encoder: &mut Encoder) -> Vec<u8> {
     let mut encoded = Vec::new();
-    if !frame.columns.is_empty() && encoder.encode(&[take_rows(frame, &[row])], &mut encoded).is_err() {
+    if !frame.columns.is_empty() && encoder.encode(&[frame.take_rows(&[row])], &mut encoded).is_err() {
         encoded.clear();
     }
     encoded

@@ -1,46 +1,9 @@
-//! Rows of frames taken out and put together: by columns, a dictionary entry looked up once, never per row by text.
+//! Rows of frames put together: by columns, a dictionary entry looked up once, never per row by text.
 
 use std::collections::HashMap;
 use std::hash::Hasher as _;
 
-use wire::frame::{Blobs, Column, Frame, Texts, Values};
-
-/// The named rows, in the order given. Indices past the end are left out. Dictionaries stay as they are.
-pub(super) fn take_rows(frame: &Frame, rows: &[u32]) -> Frame {
-    Frame {
-        profile: frame.profile.clone(),
-        devices: frame.devices.clone(),
-        device: pick(&frame.device, rows),
-        time: pick(&frame.time, rows),
-        columns: frame.columns.iter().map(|column| take_column(column, rows)).collect(),
-    }
-}
-
-fn take_column(column: &Column, rows: &[u32]) -> Column {
-    let values = match &column.values {
-        Values::F64(values) => Values::F64(pick(values, rows)),
-        Values::I64(values) => Values::I64(pick(values, rows)),
-        Values::Bool(values) => Values::Bool(pick(values, rows)),
-        Values::Text(texts) => {
-            Values::Text(Texts { dictionary: texts.dictionary.clone(), index: pick(&texts.index, rows) })
-        }
-        Values::Blob(blobs) => {
-            let mut taken = Blobs::default();
-            rows.iter().filter_map(|&row| blobs.get(row as usize)).for_each(|bytes| taken.push(bytes));
-            Values::Blob(taken)
-        }
-    };
-    Column {
-        name: column.name.clone(),
-        unit: column.unit.clone(),
-        values,
-        status: pick(&column.status, rows),
-    }
-}
-
-fn pick<T: Copy>(values: &[T], rows: &[u32]) -> Vec<T> {
-    rows.iter().filter_map(|&row| values.get(row as usize).copied()).collect()
-}
+use wire::frame::{Column, Frame, Values};
 
 /// Whether two frames have the same profile and columns, so that their rows may share one frame.
 pub(super) fn same_columns(one: &Frame, other: &Frame) -> bool {
@@ -123,6 +86,7 @@ fn append_indices(dictionary: &mut Vec<String>, index: &mut Vec<u32>, other: Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::frame::{Blobs, Texts};
 
     fn frame(devices: &[&str], rows: &[(u32, &str, &[u8])], status: bool) -> Frame {
         let mut texts = Texts::default();
@@ -179,7 +143,7 @@ mod tests {
     #[test]
     fn taken_rows_read_as_before() {
         let all = frame(&["a", "b"], &[(0, "RUN", b"x"), (1, "STOP", b"yy"), (0, "RUN", b"")], true);
-        let some = take_rows(&all, &[2, 1]);
+        let some = all.take_rows(&[2, 1]);
         some.check().unwrap();
         assert_eq!((row(&some, 0), row(&some, 1)), (row(&all, 2), row(&all, 1)));
     }
