@@ -5,6 +5,7 @@
 //! 2 wrong usage; 3 (of those that ask it) the gateway does not run.
 
 mod check;
+mod desired;
 mod frames;
 mod lanes;
 mod letters;
@@ -160,6 +161,19 @@ enum Command {
         #[command(flatten)]
         of: Place,
     },
+    /// Shows which release of its steps and plugins each tenant's stamp wants, which one runs, and why not the one that is
+    /// wanted. Exit code 3 if the gateway does not run.
+    ///
+    /// A release lies over the tenant's part of the configuration: its list of steps takes the place of the list there, its
+    /// decoders and routes that of those of the same name. `reload` does not undo it, and after a restart it runs with or
+    /// without a stamp. One that cannot run here is refused, and what ran before goes on.
+    Desired {
+        /// As one line of JSON with stable names.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        of: Place,
+    },
     /// Versions of plugins in the lanes: list, release from quarantine, promote a shadow, rollback, compare with a shadow.
     #[command(subcommand)]
     Step(step::StepCommand),
@@ -202,6 +216,7 @@ pub fn main() -> ExitCode {
             why::retry_now(stamp.as_deref(), of.config.as_deref(), of.data_dir.as_deref())
         }
         Command::Reload { json, of } => reload::reload(json, &of),
+        Command::Desired { json, of } => desired::desired(json, &of),
         Command::Step(command) => step::steps(command),
         Command::DeadLetters(command) => letters::letters(command),
         Command::State(command) => state::state(command),

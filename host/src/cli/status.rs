@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::desired;
 use super::lanes;
 use super::provisioned;
 use super::table::{Set, bytes, count, duration, table};
@@ -67,6 +68,7 @@ fn describe(status: &Status, data_dir: &Path) -> String {
         ("sources", sources(&status.sources)),
         ("tenants", tenants(&status.tenants)),
         ("plugins", lanes::shares(&status.tenants) + &lanes::unusual(status)),
+        ("releases", releases(&status.tenants)),
         ("waiting for the stamp", outboxes(&status.tenants)),
         ("uplink", uplink(&status.uplink, status.at)),
         (
@@ -90,6 +92,12 @@ fn describe(status: &Status, data_dir: &Path) -> String {
         );
     }
     text
+}
+
+/// Nothing where no stamp has said what should run.
+fn releases(tenants: &[TenantStatus]) -> String {
+    let told = tenants.iter().any(|tenant| tenant.desired.is_some());
+    if told { desired::describe(tenants) } else { String::new() }
 }
 
 fn head(text: &mut String, status: &Status, data_dir: &Path) -> std::fmt::Result {
