@@ -74,7 +74,8 @@ impl Session {
             return Ok(());
         }
         if !tenant.admitted {
-            return Err(ProtocolError::NotAdmitted(index));
+            // It may have been until a moment ago.
+            return Ok(());
         }
         condition.reason = short(condition.reason);
         self.events.push_back(Event::Condition(condition));
