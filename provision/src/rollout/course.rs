@@ -78,7 +78,7 @@ fn judge(rollout: &Rollout, last: &Reached, evidence: &Evidence, now: i64) -> De
 
 /// A ring's name.
 #[must_use]
-pub fn word(ring: Ring) -> &'static str {
+pub(super) fn word(ring: Ring) -> &'static str {
     match ring {
         Ring::Fast => "fast",
         Ring::Slow => "slow",

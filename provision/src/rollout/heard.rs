@@ -11,7 +11,7 @@ use wire::provisioning::{Conditions, ReleaseCondition, TenantConditions};
 use super::Evidence;
 
 /// Most tenants of one stamp of which something is remembered.
-pub const MAX_TENANTS: usize = 10_000;
+const MAX_TENANTS: usize = 10_000;
 
 /// What was heard since the service began.
 #[derive(Debug, Default)]
