@@ -10,6 +10,7 @@
 
 mod broker;
 mod cli;
+mod desired;
 mod lane;
 mod listener;
 mod pki;
@@ -19,10 +20,12 @@ mod store_crash;
 mod store_epoch;
 mod store_look;
 mod store_model;
+mod store_part;
 mod store_versions;
 mod uplink;
 mod uplink_assign;
 mod uplink_binary;
+mod uplink_devices;
 mod uplink_ways;
 
 use std::time::{Duration, Instant};

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 use wire::ids::TenantId;
-use wire::message::{Content, ContentRef};
+use wire::message::{Content, ContentRef, MAX_CONTENT_BYTES};
 
 use super::super::shelf::Shelf;
 use super::desk::{Desk, Heard};
@@ -53,6 +53,14 @@ impl Fetch<'_> {
             return Fetched::Refused(format!(
                 "its contents have {} bytes, at most {MAX_BYTES} are taken",
                 release.bytes()
+            ));
+        }
+        if let Some(content) =
+            release.contents.iter().find(|content| !(1..=MAX_CONTENT_BYTES).contains(&content.size))
+        {
+            let ContentRef { digest, size } = content;
+            return Fetched::Refused(format!(
+                "content {digest} has {size} bytes, from 1 to {MAX_CONTENT_BYTES} are taken"
             ));
         }
         let digests: BTreeSet<String> =
