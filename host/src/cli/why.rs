@@ -187,6 +187,17 @@ fn details(text: &mut String, link: &LinkStatus, now: i64) -> std::fmt::Result {
             tenant.refused.as_deref().unwrap_or_default()
         )?;
     }
+    for tenant in link.tenants.iter().filter(|tenant| tenant.devices_refused > 0) {
+        writeln!(
+            text,
+            "  {} devices of tenant {} are not taken: {}; their data stays stored: {}{}",
+            count(tenant.devices_refused),
+            tenant.tenant,
+            tenant.devices_refused_because.as_deref().unwrap_or_default(),
+            tenant.devices_refused_first.join(", "),
+            if tenant.devices_refused_first.len() as u64 == tenant.devices_refused { "" } else { ", …" }
+        )?;
+    }
     writeln!(
         text,
         "  since the start: {} attempts, {} connections, {} times parked",

@@ -103,7 +103,8 @@ fn split(payload: &[u8], devices: &[String]) -> Option<((u32, Bytes), (u32, Byte
     let frames = decode(payload, &Limits::default()).ok()?;
     let (mut rest, mut apart) = (Vec::new(), Vec::new());
     for frame in &frames {
-        let leaves: Vec<bool> = frame.devices.iter().map(|device| devices.contains(device.as_str())).collect();
+        let leaves: Vec<bool> =
+            frame.devices.iter().map(|device| devices.contains(device.as_str())).collect();
         let of = |row: u32| frame.device.get(row as usize).and_then(|device| leaves.get(*device as usize));
         let rows = 0..u32::try_from(frame.rows()).ok()?;
         let (gone, stay): (Vec<u32>, Vec<u32>) = rows.partition(|row| of(*row) == Some(&true));

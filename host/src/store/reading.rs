@@ -142,9 +142,8 @@ fn read(
 }
 
 fn find(connection: &Connection, seq: Sequence) -> rusqlite::Result<Option<Outgoing>> {
-    let mut query = connection.prepare_cached(
-        "SELECT seq, route, created, rows, bytes, payload FROM outbox WHERE seq = ?1",
-    )?;
+    let mut query = connection
+        .prepare_cached("SELECT seq, route, created, rows, bytes, payload FROM outbox WHERE seq = ?1")?;
     Ok(batches(query.query([signed(seq.0)])?, 0, 1)?.pop())
 }
 

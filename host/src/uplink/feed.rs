@@ -155,6 +155,16 @@ impl Feed {
         }
     }
 
+    /// All that waits of a tenant is read once more, beside what is new: what is on its way is found to be so.
+    pub(super) fn again(&mut self, tenant: usize) {
+        let Some(tenant) = self.tenants.get_mut(tenant) else { return };
+        // Live and backlog of a priority are neighbours.
+        for pair in tenant.lots.chunks_exact_mut(2) {
+            let [live, backlog] = pair else { continue };
+            (backlog.after, backlog.until, backlog.dry) = (Sequence(0), Some(live.after), false);
+        }
+    }
+
     fn lot(&mut self, wanted: Wanted) -> Option<&mut Lot> {
         self.tenants.get_mut(wanted.tenant)?.lots.get_mut(wanted.lot)
     }
@@ -315,6 +325,17 @@ mod tests {
         assert!(drain(&mut feed, &[rows.clone()]).is_empty());
         feed.woken(0);
         assert_eq!(drain(&mut feed, &[rows]), [2]);
+    }
+
+    #[test]
+    fn what_was_passed_over_is_read_again_when_it_is_asked_for_again() {
+        let rows: Rows = (1..=6).map(|seq| (seq, Priority::Normal, 10)).collect();
+        let mut feed = Feed::new([Sequence(3)]);
+        let outboxes = [rows];
+        assert_eq!(drain(&mut feed, &outboxes), [4, 5, 6, 1, 2, 3]);
+        feed.again(0);
+        assert_eq!(drain(&mut feed, &outboxes), [1, 2, 3, 4, 5, 6]);
+        assert!(drain(&mut feed, &outboxes).is_empty());
     }
 
     #[test]

@@ -108,6 +108,29 @@ pub struct TenantLink {
     pub admitted: bool,
     /// Why not, as the stamp said.
     pub refused: Option<String>,
+    /// Devices the stamp does not take in the present session, as it has named them: their data stays stored.
+    #[serde(default)]
+    pub devices_refused: u64,
+    /// Why, as the stamp said last.
+    #[serde(default)]
+    pub devices_refused_because: Option<String>,
+    /// The first ten of them by name.
+    #[serde(default)]
+    pub devices_refused_first: Vec<String>,
+}
+
+impl TenantLink {
+    /// Before the stamp has said anything.
+    pub(super) fn unasked(tenant: TenantId) -> Self {
+        Self {
+            tenant,
+            admitted: false,
+            refused: None,
+            devices_refused: 0,
+            devices_refused_because: None,
+            devices_refused_first: Vec::new(),
+        }
+    }
 }
 
 /// The gateway's retry tokens, shared by all its links.
@@ -201,9 +224,7 @@ impl Board {
 
     /// A link begins, for these tenants. What was counted goes on.
     pub(super) fn begin<'a>(&self, tenants: impl Iterator<Item = &'a TenantId>, now: i64) {
-        let unasked =
-            |tenant: &TenantId| TenantLink { tenant: tenant.clone(), admitted: false, refused: None };
-        let tenants = tenants.map(unasked).collect();
+        let tenants = tenants.cloned().map(TenantLink::unasked).collect();
         self.change(|standing| *standing = Standing { tenants, ..Standing::beginning(now) });
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{broadcast, watch};
+use wire::codec::{Limits, decode, visit_devices};
 use wire::ids::{Sequence, StampId};
 use wire::message::{Admission, BatchRefusal, CloseReason, RefusalReason, TenantIndex};
 use wire::ranges::RangeSet;
@@ -30,6 +31,8 @@ pub(crate) enum Manner {
     AckAfter(Duration),
     /// Refuses this batch and lands all others.
     RefuseBatch(u64, BatchRefusal),
+    /// Takes no rows of these devices, and names so many of them at a time.
+    RefuseDevices(&'static [&'static str], usize),
     /// Does not admit this tenant.
     RefuseTenant(&'static str, RefusalReason),
     /// Refuses the session.
@@ -69,6 +72,8 @@ struct Tenant {
     batches: BTreeMap<u64, usize>,
     received: Vec<u64>,
     losses: Vec<(u64, u64)>,
+    /// Device and time of each row that landed, where the payloads are frames.
+    rows: Vec<(String, i64)>,
 }
 
 struct Shared {
@@ -235,6 +240,13 @@ impl TestStamp {
         self.look(tenant, |tenant| tenant.losses.clone())
     }
 
+    /// Device and time of each row that landed, in order of both.
+    pub(crate) fn rows(&self, tenant: &str) -> Vec<(String, i64)> {
+        let mut rows = self.look(tenant, |tenant| tenant.rows.clone());
+        rows.sort_unstable();
+        rows
+    }
+
     pub(crate) fn hellos(&self) -> usize {
         self.heard().len()
     }
@@ -373,8 +385,14 @@ async fn serve(shared: &Shared, mut line: Line) {
                         Manner::RefuseBatch(seq, reason) if batch.seq.0 == seq => {
                             session.refuse_batch(batch.tenant, batch.seq, reason, "as the test wants");
                         }
+                        Manner::RefuseDevices(refused, most) if has(&batch.payload, refused) => {
+                            let named = devices(&batch.payload).into_iter();
+                            let named = named.filter(|device| refused.contains(&device.as_str()));
+                            let named = named.take(most).collect();
+                            session.refuse_devices(batch.tenant, batch.seq, "beyond the quota", named);
+                        }
                         manner => {
-                            land(shared, tenant, batch.seq, batch.payload.len());
+                            land(shared, tenant, batch.seq, &batch.payload);
                             match manner {
                                 Manner::BreakAfter(most) if batches + 10 > most => {}
                                 Manner::AckAfter(pause) => {
@@ -425,7 +443,7 @@ async fn serve(shared: &Shared, mut line: Line) {
             },
             _ = changed.changed() => {
                 for (index, seq) in pending.drain(..) {
-                    land(shared, &tenants[usize::from(index.0)], seq, 0);
+                    land(shared, &tenants[usize::from(index.0)], seq, &[]);
                     session.landed(index, seq, seq);
                 }
             }
@@ -452,11 +470,25 @@ fn answers(shared: &Shared, tenants: &[String], manner: &Manner) -> Vec<Admissio
     tenants.iter().map(answer).collect()
 }
 
-fn land(shared: &Shared, tenant: &str, seq: Sequence, bytes: usize) {
+fn devices(payload: &[u8]) -> Vec<String> {
+    let mut devices = Vec::new();
+    visit_devices(payload, &Limits::default(), |device| devices.push(device.to_owned())).unwrap();
+    devices
+}
+
+fn has(payload: &[u8], refused: &[&str]) -> bool {
+    devices(payload).iter().any(|device| refused.contains(&device.as_str()))
+}
+
+fn land(shared: &Shared, tenant: &str, seq: Sequence, payload: &[u8]) {
     let mut landing = shared.landing.lock().unwrap();
     let tenant = landing.tenants.entry(tenant.to_owned()).or_default();
     assert!(tenant.landed.insert(seq), "batch {seq} was handed on although it had landed");
-    tenant.batches.insert(seq.0, bytes);
+    tenant.batches.insert(seq.0, payload.len());
+    for frame in decode(payload, &Limits::default()).unwrap_or_default() {
+        let device = |row| frame.device_of(row).unwrap().to_owned();
+        tenant.rows.extend(frame.time.iter().enumerate().map(|(row, time)| (device(row), *time)));
+    }
 }
 
 async fn write(session: &mut Session, line: &mut Line) {

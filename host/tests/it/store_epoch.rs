@@ -39,12 +39,16 @@ fn what_waits_is_carried_over_a_move_and_given_up_once_where_it_must_not_be() {
     assert!(begin(store, 1, Backlog::Carry));
     assert_eq!((store.epoch(), store.totals().batches()), (1, 5));
     put(store, batch(Priority::High, 2, vec![1; 10]));
-    put(store, NewBatch { keep: Some(std::time::Duration::from_secs(900)), ..batch(Priority::Low, 2, vec![1]) });
+    put(
+        store,
+        NewBatch { keep: Some(std::time::Duration::from_secs(900)), ..batch(Priority::Low, 2, vec![1]) },
+    );
     assert!(begin(store, 2, Backlog::Drop));
     assert_eq!((store.epoch(), store.totals().batches(), store.totals().lost), (2, 0, 14));
     fill(store, 3);
     // The same again, and what is old: nothing happens to what came since.
-    for (epoch, backlog) in [(2, Backlog::Drop), (1, Backlog::Drop), (0, Backlog::Drop), (2, Backlog::Carry)] {
+    for (epoch, backlog) in [(2, Backlog::Drop), (1, Backlog::Drop), (0, Backlog::Drop), (2, Backlog::Carry)]
+    {
         assert!(!begin(store, epoch, backlog));
     }
     drop(opened);

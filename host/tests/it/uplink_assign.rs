@@ -111,7 +111,9 @@ fn links_that_do_not_change_go_on_undisturbed_and_one_that_is_gone_says_goodbye(
     // The same in another order; a tenant more at the other stamp; an epoch; then that stamp is gone.
     uplink.assign(vec![target("s2", &s2, &[("bravo", 1)]), stays()]);
     uplink.assign(vec![stays(), target("s2", &s2, &[("carol", 1), ("bravo", 1)])]);
-    wait_until("the other is told of both", || s2.heard().last().is_some_and(|hello| hello.tenants.len() == 2));
+    wait_until("the other is told of both", || {
+        s2.heard().last().is_some_and(|hello| hello.tenants.len() == 2)
+    });
     uplink.assign(vec![stays(), target("s2", &s2, &[("bravo", 2), ("carol", 1)])]);
     wait_until("the other is told of the epoch", || {
         s2.heard().last().is_some_and(|hello| hello.tenants.contains(&("bravo".to_owned(), 2)))
@@ -140,7 +142,9 @@ fn the_same_assignment_again_is_no_reason_to_try() {
     let uplink = start(&unassigned(&site, &stamp), &[&store]);
     let again = || uplink.assign(vec![target("s1", &stamp, &[("acme", 1)])]);
     again();
-    wait_until("the link is parked", || link_to(&uplink, "s1").is_some_and(|link| link.state == LinkState::Parked));
+    wait_until("the link is parked", || {
+        link_to(&uplink, "s1").is_some_and(|link| link.state == LinkState::Parked)
+    });
     (0..50).for_each(|_| again());
     // Taken after all of them.
     stamp.set(Manner::Honest);
@@ -189,7 +193,9 @@ fn a_gateway_that_is_refused_for_good_is_told_on_with_all_its_tenants_and_waits_
         let (tenants, told) = astray(&uplink, "s1").unwrap();
         assert_eq!(tenants, ["acme", "bravo"]);
         assert!(told.starts_with(&reason.to_string()), "{told}");
-        wait_until("the link is parked", || link_to(&uplink, "s1").is_some_and(|link| link.state == LinkState::Parked));
+        wait_until("the link is parked", || {
+            link_to(&uplink, "s1").is_some_and(|link| link.state == LinkState::Parked)
+        });
         let parked = link_to(&uplink, "s1").unwrap();
         assert!(parked.parked_because.is_some_and(|because| because.contains("provisioning is asked")));
         let new = TestStamp::start_named("s2", &site.pki, Manner::Honest);
@@ -246,7 +252,8 @@ fn a_tenant_that_is_not_taken_for_long_is_asked_for_less_and_less_often_within_t
     let mut config = unassigned(&site, &stamp);
     config.retry = Policy::new(
         First::Immediate,
-        Schedule::exponential(Duration::from_millis(1_900), 2.0, Duration::from_secs(60), Jitter::Equal).unwrap(),
+        Schedule::exponential(Duration::from_millis(1_900), 2.0, Duration::from_secs(60), Jitter::Equal)
+            .unwrap(),
         Bounds::new(2, Duration::from_secs(600)).unwrap(),
     );
     let uplink = start(&config, &[&acme, &bravo]);
@@ -268,7 +275,8 @@ fn a_stamp_that_cannot_be_reached_on_any_way_is_told_on_and_parked_meanwhile() {
     let site = Site::new();
     let store = site.store("acme");
     let gone = TestStamp::start(&site.pki, Manner::Honest);
-    let config = UplinkConfig { retry: short(&[Fallback::Provisioning, Fallback::Park]), ..unassigned(&site, &gone) };
+    let config =
+        UplinkConfig { retry: short(&[Fallback::Provisioning, Fallback::Park]), ..unassigned(&site, &gone) };
     let nowhere = target("s1", &gone, &[("acme", 1)]);
     gone.stop();
     let uplink = start(&config, &[&store]);
@@ -360,7 +368,8 @@ fn whatever_is_assigned_each_batch_lands_once_at_one_of_the_stamps() {
                 (0..3).filter(|of| at[*of] == stamp).map(|of| (names[of], epochs[of])).collect()
             };
             // The fourth stamp is none.
-            let targets = (0..3).map(|stamp| target(["s1", "s2", "s3"][stamp], &stamps[stamp], &served(stamp)));
+            let targets =
+                (0..3).map(|stamp| target(["s1", "s2", "s3"][stamp], &stamps[stamp], &served(stamp)));
             uplink.assign(targets.collect());
             std::thread::sleep(Duration::from_millis(random / 7 % 120));
         }

@@ -10,6 +10,7 @@ use wire::session::gateway::Event;
 use super::{Ended, Exchange, News};
 use crate::uplink::astray;
 use crate::uplink::ended::said;
+use crate::uplink::status::TenantLink;
 
 impl<N: FnMut(News) -> Option<Instant> + Send> Exchange<'_, N> {
     /// What happened in the session; the end, if it has ended.
@@ -31,6 +32,7 @@ impl<N: FnMut(News) -> Option<Instant> + Send> Exchange<'_, N> {
                 }
                 Event::TenantRefused { tenant, reason, text } => {
                     self.answered(usize::from(tenant.0), Some((reason, text)));
+                    self.show_on_the_way();
                 }
                 Event::Landed { tenant, ranges } => {
                     self.board.acked.fetch_add(ranges.count(), Ordering::Relaxed);
@@ -38,11 +40,17 @@ impl<N: FnMut(News) -> Option<Instant> + Send> Exchange<'_, N> {
                     self.landed(usize::from(tenant.0), ranges.as_slice());
                     self.show_on_the_way();
                 }
-                Event::BatchRefused { tenant, seq, reason, text, .. } => {
-                    self.batch_refused(usize::from(tenant.0), seq, reason, &text);
+                Event::BatchRefused { tenant, seq, reason, text, devices } => {
+                    let place = usize::from(tenant.0);
+                    if devices.is_empty() {
+                        self.batch_refused(place, seq, reason, &text);
+                    } else {
+                        self.devices_refused(place, seq, &text, devices);
+                    }
+                    self.released(place);
                     self.show_on_the_way();
                 }
-                Event::Paced => (0..self.tenants.len()).for_each(|place| self.feed.released(place)),
+                Event::Paced => (0..self.tenants.len()).for_each(|place| self.released(place)),
                 Event::Desired(desired) => self.desired(desired),
                 Event::Content(piece) => self.piece(piece),
                 Event::Closed(closed) => return Some(Ended::Closed(closed)),
@@ -63,8 +71,8 @@ impl<N: FnMut(News) -> Option<Instant> + Send> Exchange<'_, N> {
         }
         self.board.change(|standing| {
             if let Some(link) = standing.tenants.iter_mut().find(|link| link.tenant == *id) {
-                link.admitted = declined.is_none();
-                link.refused = refused;
+                let (tenant, admitted) = (id.clone(), declined.is_none());
+                *link = TenantLink { admitted, refused, ..TenantLink::unasked(tenant) };
             }
         });
         tenant.declined = declined;
@@ -111,7 +119,15 @@ impl<N: FnMut(News) -> Option<Instant> + Send> Exchange<'_, N> {
         if !ranges.is_empty() {
             tenant.outbox.landed(ranges);
         }
+        self.released(place);
+    }
+
+    /// There is room in a tenant's window, or may be.
+    fn released(&mut self, place: usize) {
         self.feed.released(place);
+        if let Some(tenant) = self.tenants.get_mut(place) {
+            tenant.beyond.released();
+        }
     }
 
     /// Capacity may be given: such a batch stays in the outbox and is sent again by the next session. What the stamp
@@ -128,7 +144,6 @@ impl<N: FnMut(News) -> Option<Instant> + Send> Exchange<'_, N> {
                 self.give_up(place, seq, &format!("refused by the stamp, {reason}: {text}"));
             }
         }
-        self.feed.released(place);
     }
 
     /// The end as the stamp gave it, if it did before the connection broke.

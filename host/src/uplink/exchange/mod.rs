@@ -8,6 +8,7 @@
 //! [`AHEAD`] bytes and one read wait in memory before the connection.
 
 mod answers;
+mod beyond;
 pub(super) mod desired;
 mod sending;
 
@@ -34,6 +35,7 @@ use super::pulse::{Pulse, UNANSWERED};
 use super::status::{Board, wall_clock};
 use super::transport::{Connection, Inbound, LinkError, Outbound};
 use crate::outbox::{Loss, Outbox, OutboxError, Outgoing, Waiting};
+use beyond::{Again, Beyond};
 use desired::{Follower, Following};
 
 /// Nothing more is read from the outboxes while so many bytes wait to be written.
@@ -126,6 +128,8 @@ struct Exchange<'a, N> {
     answers_due: bool,
     /// When to come again for tenants that are not taken for now.
     again: Option<Instant>,
+    /// When to ask again for devices that are not taken for now.
+    look_at_devices: Option<Instant>,
     following: Following,
 }
 
@@ -142,12 +146,14 @@ struct Tenant {
     /// Batches refused for good that the store has not noted yet. Nothing more is sent meanwhile, so they are at most those
     /// that were on their way.
     refused: VecDeque<(Sequence, String)>,
+    beyond: Beyond,
 }
 
 /// An answer of the store.
 enum Answer {
     Batches(Wanted, Result<Vec<Outgoing>, OutboxError>),
     Losses(usize, Result<Vec<Loss>, OutboxError>),
+    Again(usize, Again, Result<Option<Outgoing>, OutboxError>),
 }
 
 type Reading = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -188,6 +194,7 @@ impl<'a, N: FnMut(News) -> Option<Instant> + Send> Exchange<'a, N> {
             greeted: false,
             answers_due: false,
             again: None,
+            look_at_devices: None,
             following: Following::default(),
         })
     }
@@ -255,6 +262,7 @@ impl<'a, N: FnMut(News) -> Option<Instant> + Send> Exchange<'a, N> {
                         deadline = Some(Instant::now() + farewell.drain);
                     }
                 }
+                () = sleep_until(self.look_at_devices) => self.look_at_devices(),
                 () = sleep_until(self.again), if farewell.is_none() => {
                     (farewell, comes_again, reading) = (Some(Farewell::AGAIN), true, None);
                     deadline = Some(Instant::now() + DRAIN);
@@ -302,6 +310,7 @@ impl<'a, N: FnMut(News) -> Option<Instant> + Send> Exchange<'a, N> {
             if tenant.waiting.has_changed().unwrap_or(false) {
                 tenant.losses_due |= tenant.waiting.borrow_and_update().losses > 0;
                 tenant.give_up_refused();
+                tenant.beyond.hand_over(&*tenant.outbox);
                 self.feed.woken(place);
             }
         }
@@ -360,6 +369,7 @@ impl Tenant {
             losses_due,
             losses_cut: false,
             refused: VecDeque::new(),
+            beyond: Beyond::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use wire::ids::Sequence;
 use wire::message::TenantIndex;
 use wire::session::gateway::{Outgoing as Sending, SendError};
 
+use super::beyond::Again;
 use super::{Answer, Exchange, News, Reading, Tenant};
 use crate::outbox::{Loss, Outgoing, Priority};
 use crate::uplink::feed::Wanted;
@@ -20,6 +21,9 @@ impl<N: FnMut(News) -> Option<Instant> + Send> Exchange<'_, N> {
             let outbox = tenant.outbox.clone();
             return Some(Box::pin(async move { Answer::Losses(place, outbox.losses().await) }));
         }
+        if let Some(reading) = self.read_again() {
+            return Some(reading);
+        }
         let (session, tenants, window) = (&self.session, &self.tenants, self.subject.window);
         let total = self.on_the_way().1;
         // Of several tenants none holds more than half of the window: one that is not acknowledged leaves room.
@@ -27,7 +31,8 @@ impl<N: FnMut(News) -> Option<Instant> + Send> Exchange<'_, N> {
         let budget = usize::try_from(self.budget_left()).unwrap_or(usize::MAX);
         let least = if budget == 0 { Priority::High } else { Priority::Low };
         let wanted = self.feed.next(least, |place| {
-            if tenants.get(place).is_none_or(|tenant| !tenant.refused.is_empty()) {
+            let waits = |tenant: &Tenant| !tenant.refused.is_empty() || tenant.beyond.waits(&*tenant.outbox);
+            if tenants.get(place).is_none_or(waits) {
                 return 0;
             }
             let index = TenantIndex(place as u16);
@@ -51,6 +56,7 @@ impl<N: FnMut(News) -> Option<Instant> + Send> Exchange<'_, N> {
         match answer {
             Answer::Batches(wanted, Ok(batches)) => self.send_batches(wanted, batches),
             Answer::Losses(place, Ok(losses)) => self.send_losses(place, &losses),
+            Answer::Again(place, again, found) => self.send_again(place, again, found),
             Answer::Batches(wanted, Err(error)) => {
                 tracing::error!(tenant = %error.tenant, %error, "outbox cannot be read; trying again after its next commit");
                 self.feed.unreadable(wanted);
@@ -66,6 +72,10 @@ impl<N: FnMut(News) -> Option<Instant> + Send> Exchange<'_, N> {
         let index = TenantIndex(wanted.tenant as u16);
         for batch in batches {
             let (seq, bytes) = (batch.seq, batch.payload.len());
+            if self.stays(wanted.tenant, Again::first(seq), &batch) {
+                self.feed.sent(wanted, seq, 0);
+                continue;
+            }
             let Outgoing { route, created, rows, payload, .. } = batch;
             match self.session.send_batch(index, Sending { seq, route, created, rows, payload }) {
                 Ok(_) | Err(SendError::OnItsWay) => {}
