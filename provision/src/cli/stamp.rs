@@ -23,7 +23,7 @@ enum StampCommand {
     /// Registers a stamp: from now on gateways may be sent there.
     #[command(after_help = "Examples:\n  \
         sluice-provision stamp add eu-1 --region eu --environment production --max-devices 10000 \\\n      \
-        --endpoint quic://eu-1.example:7443 --endpoint tcp://eu-1.example:7443\n  \
+        --endpoint quic://eu-1.example:7443 --endpoint tls://eu-1.example:7443\n  \
         sluice-provision stamp add test-1 --region eu --environment test --max-devices 500 --ring fast \\\n      \
         --endpoint quic://test-1.example:7443")]
     Add {
@@ -38,7 +38,7 @@ enum StampCommand {
         /// Devices that it was built for; it is never promised more.
         #[arg(long, value_name = "N")]
         max_devices: u32,
-        /// quic://host:port or tcp://host:port, the better first; may be repeated.
+        /// quic://host:port, or tls://host:port for TCP only, the better first; may be repeated.
         #[arg(long = "endpoint", value_name = "URL", required = true)]
         endpoints: Vec<String>,
         /// Who shares it.
@@ -65,7 +65,7 @@ enum StampCommand {
     Set {
         /// Its id.
         id: StampId,
-        /// Instead of all it has: quic://host:port or tcp://host:port, the better first; may be repeated.
+        /// Instead of all it has: quic://host:port, or tls://host:port for TCP only, the better first; may be repeated.
         #[arg(long = "endpoint", value_name = "URL")]
         endpoints: Vec<String>,
         /// Devices that it was built for. Below what is promised: nobody comes any more, nobody goes.

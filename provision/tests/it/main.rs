@@ -7,6 +7,9 @@
     reason = "a test fails by panicking, also in what it calls"
 )]
 
+mod cli;
+mod cli_ground;
+mod cli_walk;
 mod intruders;
 mod registration;
 mod roster;
