@@ -1,11 +1,12 @@
 //! The cloud side: receives batches from gateways, lands each once, and shows what landed.
 //!
 //! In the order the data flows: [`receiver`] accepts gateways by certificate and [`roster`], which [`provisioning`] may bring, and speaks the session
-//! protocol with them; [`landing`] makes batches durable and answers; [`show`] reads them again. [`config`] (by
+//! protocol with them; [`desired`] is what they should run; [`landing`] makes batches durable and answers; [`show`] reads them again. [`config`] (by
 //! [`document`]) and [`identity`] are read at the start, [`run`] puts it all together, and [`cli`] is the command line.
 
 pub mod cli;
 pub mod config;
+pub mod desired;
 pub mod document;
 pub mod identity;
 pub mod landing;

@@ -9,8 +9,12 @@
 //! A gateway or tenant that is not here is refused. A file is read at the start and again when the operator says so
 //! (SIGHUP); one that is wrong changes nothing. What provisioning says is followed and kept ([`crate::provisioning`]); of
 //! two entries for a tenant of a gateway, the one with the smaller epoch is old news.
+//!
+//! A roster is changed as a copy, while gateways are let in by the one before: it lies in shards, of which a change copies
+//! those alone that it touches.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,11 +24,22 @@ use wire::provisioning::{RosterEntry, Treatment};
 
 use crate::document::{self, ConfigErrors, Document, Table};
 
+/// Shards of a roster: with ten thousand gateways a change copies some forty entries.
+const SHARDS: usize = 256;
+
 /// The gateways served.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roster {
-    gateways: HashMap<GatewayId, Arc<Entry>>,
+    shards: Vec<Arc<Shard>>,
     origin: Origin,
+}
+
+type Shard = HashMap<GatewayId, Arc<Entry>>;
+
+impl Default for Roster {
+    fn default() -> Self {
+        Self { shards: vec![Arc::default(); SHARDS], origin: Origin::default() }
+    }
 }
 
 /// Where a roster comes from.
@@ -95,7 +110,7 @@ impl Roster {
     /// What provisioning has said up to a revision; `None`: nothing yet.
     #[must_use]
     pub fn provisioned(revision: Option<u64>, entries: &[RosterEntry]) -> Self {
-        let mut roster = Self { gateways: HashMap::new(), origin: Origin::Provisioning(revision) };
+        let mut roster = Self { origin: Origin::Provisioning(revision), ..Self::default() };
         for entry in entries {
             roster.apply(entry);
         }
@@ -116,7 +131,7 @@ impl Roster {
     /// Whether an entry of provisioning's is news.
     #[must_use]
     pub fn is_news(&self, entry: &RosterEntry) -> bool {
-        let known = self.gateways.get(&entry.gateway).and_then(|known| known.tenants.get(&entry.tenant));
+        let known = self.get(&entry.gateway).and_then(|known| known.tenants.get(&entry.tenant));
         known.is_none_or(|place| place.epoch() <= entry.epoch)
     }
 
@@ -131,13 +146,14 @@ impl Roster {
             Treatment::Departed { .. } => Place::Departed { epoch },
             Treatment::Blocked => Place::Blocked { epoch },
         };
-        let known = self.gateways.entry(entry.gateway.clone()).or_default();
+        let Some(shard) = self.shards.get_mut(place_of(&entry.gateway)) else { return };
+        let known = Arc::make_mut(shard).entry(entry.gateway.clone()).or_default();
         Arc::make_mut(known).tenants.insert(entry.tenant.clone(), place);
     }
 
     /// Its entries as provisioning would say them, without what other stamps have landed.
     pub fn entries(&self) -> impl Iterator<Item = RosterEntry> + '_ {
-        let tenants = self.gateways.iter().flat_map(|(gateway, entry)| {
+        let tenants = self.gateways().flat_map(|(gateway, entry)| {
             entry.tenants.iter().map(move |(tenant, place)| (gateway, tenant, *place))
         });
         tenants.map(|(gateway, tenant, place)| RosterEntry {
@@ -186,29 +202,59 @@ impl Roster {
         if entry.tenants.len() < count {
             document.wrong(at, format!("gateway {id} names a tenant twice"));
         }
-        if self.gateways.contains_key(&id) {
+        if self.get(&id).is_some() {
             document.wrong(at, format!("gateway {id} occurs twice"));
         }
-        self.gateways.insert(id, Arc::new(entry));
+        if let Some(shard) = self.shards.get_mut(place_of(&id)) {
+            Arc::make_mut(shard).insert(id, Arc::new(entry));
+        }
     }
 
     /// What a gateway may send; `None`: it is not served.
     #[must_use]
     pub fn get(&self, gateway: &GatewayId) -> Option<&Arc<Entry>> {
-        self.gateways.get(gateway)
+        self.shards.get(place_of(gateway))?.get(gateway)
     }
 
     /// How many gateways are served.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.gateways.len()
+        self.shards.iter().map(|shard| shard.len()).sum()
     }
 
     /// Whether none is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.gateways.is_empty()
+        self.len() == 0
     }
+
+    /// The gateways that are treated otherwise than by a roster before.
+    #[must_use]
+    pub fn changed_since(&self, before: &Self) -> Vec<GatewayId> {
+        let mut changed: Vec<GatewayId> = self
+            .gateways()
+            .filter(|(gateway, entry)| before.get(gateway) != Some(*entry))
+            .map(|(gateway, _)| gateway.clone())
+            .collect();
+        changed.extend(
+            before
+                .gateways()
+                .map(|(gateway, _)| gateway)
+                .filter(|gateway| self.get(gateway).is_none())
+                .cloned(),
+        );
+        changed
+    }
+
+    /// All gateways, in no order.
+    pub fn gateways(&self) -> impl Iterator<Item = (&GatewayId, &Arc<Entry>)> {
+        self.shards.iter().flat_map(|shard| shard.iter())
+    }
+}
+
+/// The shard of a gateway: the same in every roster.
+fn place_of(gateway: &GatewayId) -> usize {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(gateway) as usize % SHARDS
 }
 
 #[cfg(test)]
@@ -229,6 +275,30 @@ mod tests {
         assert!(roster.get(&GatewayId::new("b").unwrap()).unwrap().tenants.is_empty());
         assert_eq!(roster.get(&GatewayId::new("c").unwrap()), None);
         assert!(load("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_change_is_told_from_what_stays_and_leaves_the_roster_before_as_it_was() {
+        let text = |gateways: &[(&str, &str)]| {
+            let entry =
+                |(id, tenants): &(&str, &str)| format!("[[gateway]]\nid = \"{id}\"\ntenants = [{tenants}]\n");
+            gateways.iter().map(entry).collect::<String>()
+        };
+        let before = load(&text(&[("a", "\"t\""), ("b", "\"t\""), ("c", "\"t\"")])).unwrap();
+        let after = load(&text(&[("a", "\"t\""), ("b", "\"u\""), ("d", "\"t\"")])).unwrap();
+        let mut changed = after.changed_since(&before);
+        changed.sort();
+        assert_eq!(changed.iter().map(GatewayId::as_str).collect::<Vec<_>>(), ["b", "c", "d"]);
+        assert_eq!(before.changed_since(&before.clone()), []);
+        let mut copy = before.clone();
+        copy.apply(&RosterEntry {
+            gateway: GatewayId::new("a").unwrap(),
+            tenant: TenantId::new("t").unwrap(),
+            epoch: 1,
+            treatment: Treatment::Blocked,
+        });
+        assert_eq!(copy.changed_since(&before).len(), 1);
+        assert_eq!(before.len(), 3);
     }
 
     #[test]

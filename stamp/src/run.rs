@@ -1,7 +1,7 @@
 //! The life of a stamp: read, open, bind, serve, reload, stop.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use crate::config::{Config, Examined, RosterSource};
+use crate::desired::{self, Contents, Desires};
 use crate::document::ConfigErrors;
 use crate::identity::{self, IdentityError};
 use crate::landing::{Capacity, Landing, LandingError, Note, Upkeep};
@@ -73,7 +74,7 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
         RosterSource::Provisioning(provisioning) => {
             let client = Client::new(&config.id, &config.identity, provisioning)?;
             let kept = Kept::new(&config.data_dir, &provisioning.endpoint);
-            (kept.roster(), Some((client, kept)))
+            (kept.roster(), Some((client, Arc::new(Mutex::new(kept)))))
         }
     };
     let tls = identity::server(&config.identity)?;
@@ -96,13 +97,20 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
     let tcp = tcp.map_or("off".to_owned(), |tcp| tcp.to_string());
     info!(stamp = %config.id, %address, tcp, gateways = roster.len(), "receiving");
 
-    let (roster, followed) = watch::channel(Arc::new(roster));
     let (stop, stopping) = watch::channel(false);
     let keep = config.keep.map_or(0, |keep| i64::try_from(keep.as_nanos()).unwrap_or(i64::MAX));
     landing.note(Note::Keep, keep).await;
     let upkeep = Upkeep { landing: landing.clone(), folder: config.data_dir.clone(), keep: config.keep };
-    let receiver =
-        Arc::new(Receiver::new(&config, landing.clone(), writer.line_end(), followed, stopping.clone()));
+    let desires = Desires::new(Contents::new(&config.data_dir));
+    let receiver = Receiver::new(
+        &config,
+        landing.clone(),
+        writer.line_end(),
+        roster,
+        desires.clone(),
+        stopping.clone(),
+    );
+    let receiver = Arc::new(receiver);
     let by_quic = listener.serve(Arc::clone(&receiver), stopping.clone());
     let by_tcp = tcp_listener.map(|listener| listener.serve(Arc::clone(&receiver), stopping.clone()));
     let by_tcp = async {
@@ -111,12 +119,15 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
         }
     };
     let (operator, operated) = watch::channel(0_u64);
+    let desired = client.as_ref().map(|(client, _)| {
+        let kept = desired::Kept::open(&config.data_dir);
+        desired::Follower::new(client.clone(), kept, desires, Arc::clone(&receiver), operated.clone())
+    });
     let follower = client.map(|(client, kept)| Follower {
         client,
         kept,
         landing: landing.clone(),
         receiver: Arc::clone(&receiver),
-        roster: roster.clone(),
         operator: operated,
     });
     let following = async {
@@ -124,6 +135,12 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
             follower.run(stopping.clone()).await;
         }
     };
+    let following_desired = async {
+        if let Some(desired) = desired {
+            desired.run(stopping.clone()).await;
+        }
+    };
+    let following = async { tokio::join!(following, following_desired) };
     let serving = async { tokio::join!(by_quic, by_tcp, upkeep.run(now, stopping.clone()), following) };
     tokio::pin!(serving);
     loop {
@@ -133,7 +150,7 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => match &config.roster {
-                RosterSource::File(path) => reload(path, &roster),
+                RosterSource::File(path) => reload(path, &receiver),
                 RosterSource::Provisioning(_) => operator.send_modify(|count| *count += 1),
             },
         }
@@ -164,11 +181,12 @@ fn allow_files() {
     }
 }
 
-fn reload(path: &Path, roster: &watch::Sender<Arc<Roster>>) {
+fn reload(path: &Path, receiver: &Receiver) {
     match Roster::load(path) {
         Ok(new) => {
-            info!(gateways = new.len(), "roster reloaded");
-            roster.send_replace(Arc::new(new));
+            let changed = new.changed_since(&receiver.roster());
+            info!(gateways = new.len(), changed = changed.len(), "roster reloaded");
+            receiver.follow(Arc::new(new), &changed);
         }
         Err(error) => error!(%error, "the roster is wrong and was not taken; the one before still holds"),
     }

@@ -54,7 +54,7 @@ pub fn roster(connection: &Connection, stamp: &StampId, after: u64) -> rusqlite:
         // Entries of one revision stay together: the rest of the last one's may not have fitted.
         found.retain(|(revision, _)| *revision != last);
     }
-    let reached = if more { found.last().map_or(last, |(revision, _)| *revision) } else { newest.max(after) };
+    let reached = if more { found.last().map_or(last, |(revision, _)| *revision) } else { newest };
     let entries = found.into_iter().map(|(_, entry)| entry).collect();
     Ok(Roster { revision: u64::try_from(reached).unwrap_or_default(), more, entries })
 }

@@ -7,7 +7,15 @@ use std::collections::{HashMap, HashSet};
 
 use wire::ids::{GatewayId, TenantId};
 
-use super::TenantDevice;
+use super::{Limits, TenantDevice};
+
+/// Devices of a batch for which there is no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Beyond {
+    pub(super) devices: Vec<String>,
+    /// The tightest limit, for a person.
+    pub(super) text: String,
+}
 
 /// All devices of the stamp.
 #[derive(Debug, Default)]
@@ -86,13 +94,22 @@ impl Devices {
         self.max
     }
 
-    /// Those of `devices` that are not counted yet, or why there is no room for all of them.
+    /// Other quotas hold from now on.
+    pub(super) fn limit(&mut self, gateway: &GatewayId, limits: &Limits) {
+        self.set_quota(gateway, limits.gateway);
+        for (tenant, quota) in &limits.tenants {
+            self.set_tenant_quota(gateway, tenant, *quota);
+        }
+    }
+
+    /// Those of `devices` that are not counted yet, or for which of them there is no room. In the order of their names, so
+    /// that the same ones are refused whatever batch they come in.
     pub(super) fn unknown<'a>(
         &self,
         gateway: &GatewayId,
         tenant: &TenantId,
         devices: &'a [String],
-    ) -> Result<Vec<&'a str>, String> {
+    ) -> Result<Vec<&'a str>, Beyond> {
         let of_gateway = self.gateways.get(gateway);
         let of_tenant = of_gateway.and_then(|of_gateway| of_gateway.tenants.get(tenant));
         let known = of_tenant.map(|of_tenant| &of_tenant.devices);
@@ -104,26 +121,26 @@ impl Devices {
         new.sort_unstable();
         new.dedup();
         let (count, quota) = of_gateway.map_or((0, None), |of_gateway| (of_gateway.count, of_gateway.quota));
-        let beyond = |taken: u32, limit: u32| new.get(limit.saturating_sub(taken) as usize);
         let (counted, own) =
             of_tenant.map_or((0, None), |of_tenant| (of_tenant.devices.len() as u32, of_tenant.quota));
-        if let Some((device, own)) = own.and_then(|own| Some((beyond(counted, own)?, own))) {
-            return Err(format!(
-                "device {device:?} of tenant {tenant} is beyond the tenant's quota of {own} devices at this gateway"
-            ));
-        }
-        if let Some((device, quota)) = quota.and_then(|quota| Some((beyond(count, quota)?, quota))) {
-            return Err(format!(
-                "device {device:?} of tenant {tenant} is beyond the gateway's quota of {quota} devices"
-            ));
-        }
-        if let Some(device) = beyond(self.total, self.max) {
-            let max = self.max;
-            return Err(format!(
-                "device {device:?} of tenant {tenant} is beyond the stamp's capacity of {max} devices"
-            ));
-        }
-        Ok(new)
+        let own = own.map(|own| {
+            (own.saturating_sub(counted), format!("the tenant's quota of {own} devices at this gateway"))
+        });
+        let quota = quota
+            .map(|quota| (quota.saturating_sub(count), format!("the gateway's quota of {quota} devices")));
+        let max = self.max;
+        let whole = (max.saturating_sub(self.total), format!("the stamp's capacity of {max} devices"));
+        // Of equal ones the first, which is the one that can be changed most easily.
+        let tightest = own.into_iter().chain(quota).chain([whole]).min_by_key(|(room, _)| *room);
+        let (room, limit) = tightest.unwrap_or_default();
+        let beyond = new.split_off(new.len().min(room as usize));
+        let Some(first) = beyond.first() else { return Ok(new) };
+        let others = match beyond.len() - 1 {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        let text = format!("device {first:?}{others} of tenant {tenant} is beyond {limit}");
+        Err(Beyond { devices: beyond.into_iter().map(str::to_owned).collect(), text })
     }
 }
 
@@ -142,8 +159,17 @@ mod tests {
         let mut devices = Devices::new(3);
         devices.set_tenant_quota(&gateway, &acme, Some(1));
         devices.add(&gateway, (&acme, "x"));
-        let error = devices.unknown(&gateway, &acme, &names(&["x", "y"])).unwrap_err();
-        assert!(error.contains("\"y\"") && error.contains("tenant's quota of 1"), "{error}");
+        let beyond = devices.unknown(&gateway, &acme, &names(&["z", "x", "y"])).unwrap_err();
+        assert_eq!(beyond.devices, ["y", "z"]);
+        assert_eq!(
+            beyond.text,
+            "device \"y\" and 1 more of tenant acme is beyond the tenant's quota of 1 devices at this gateway"
+        );
+        devices.limit(&gateway, &Limits { gateway: Some(1), tenants: vec![(acme.clone(), Some(2))] });
+        let beyond = devices.unknown(&gateway, &acme, &names(&["x", "y"])).unwrap_err();
+        assert!(beyond.text.contains("gateway's quota of 1"), "{}", beyond.text);
+        devices.limit(&gateway, &Limits { gateway: None, tenants: vec![(acme.clone(), Some(2))] });
+        assert_eq!(devices.unknown(&gateway, &acme, &names(&["x", "y"])).unwrap(), ["y"]);
         assert_eq!(devices.unknown(&gateway, &umbra, &names(&["x", "y"])).unwrap(), ["x", "y"]);
         devices.remove_tenant(&gateway, &acme);
         assert_eq!((devices.total(), devices.count_of(&gateway)), (0, 0));
@@ -161,10 +187,10 @@ mod tests {
         devices.add(&gateway, (&acme, "x"));
         devices.add(&gateway, (&umbra, "x"));
         assert_eq!(devices.unknown(&gateway, &acme, &names(&["x"])).unwrap(), [""; 0]);
-        let error = devices.unknown(&gateway, &acme, &names(&["x", "z"])).unwrap_err();
+        let error = devices.unknown(&gateway, &acme, &names(&["x", "z"])).unwrap_err().text;
         assert!(error.contains("\"z\"") && error.contains("quota of 2"), "{error}");
         assert!(!devices.is_full());
-        let error = devices.unknown(&other, &acme, &names(&["m", "n"])).unwrap_err();
+        let error = devices.unknown(&other, &acme, &names(&["m", "n"])).unwrap_err().text;
         assert!(error.contains("\"n\"") && error.contains("capacity of 3"), "{error}");
         devices.add(&other, (&acme, "m"));
         assert!(devices.is_full());

@@ -204,6 +204,13 @@ pub enum Outcome {
     Durable,
     /// It is not taken.
     Refused(BatchRefusal, String),
+    /// It is not taken because of devices for which there is no room.
+    Beyond {
+        /// Those.
+        devices: Vec<String>,
+        /// Which limit, for a person.
+        text: String,
+    },
     /// Its tenant has moved to another stamp, where it is to be sent.
     Fenced,
     /// The database could not be written.
@@ -249,6 +256,15 @@ pub struct Expired {
     pub more: bool,
 }
 
+/// How many devices are taken from a gateway; `None`: only the stamp's limit holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Of all its tenants together.
+    pub gateway: Option<u32>,
+    /// Of each of these tenants.
+    pub tenants: Vec<(TenantId, Option<u32>)>,
+}
+
 /// What is to be said to provisioning.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Standing {
@@ -263,6 +279,7 @@ enum Request {
     Batch(Landed, ReplyTo, OwnedSemaphorePermit),
     Receipt(Receipt, ReplyTo),
     Departure(GatewayId, i64),
+    Limits(GatewayId, Limits),
     Expiry(i64, oneshot::Sender<Result<Expired, LandingError>>),
     HandOver(Vec<Handover>, oneshot::Sender<Result<(), LandingError>>),
     Told((GatewayId, TenantId), u64),
@@ -309,6 +326,11 @@ impl Landing {
     /// A gateway was here until now.
     pub async fn depart(&self, gateway: GatewayId, now: i64) {
         let _ = self.requests.send(Request::Departure(gateway, now)).await;
+    }
+
+    /// From the next batch on other quotas hold for a gateway.
+    pub async fn limit(&self, gateway: GatewayId, limits: Limits) {
+        let _ = self.requests.send(Request::Limits(gateway, limits)).await;
     }
 
     /// Deletes some of the batches that landed before a time (nanoseconds since 1970 UTC), the oldest.

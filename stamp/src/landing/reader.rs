@@ -79,6 +79,8 @@ pub struct Status {
     pub roster: Option<RosterStatus>,
     /// When provisioning last answered: nanoseconds since 1970 UTC; `None`: never, or it is not asked.
     pub provisioning_heard_ns: Option<i64>,
+    /// When its registry was found to be older than what it had told before; `None`: never.
+    pub registry_went_back_ns: Option<i64>,
 }
 
 /// A tenant of a gateway that has moved to another stamp.
@@ -292,6 +294,7 @@ impl Reader {
                 .collect::<Result<_, _>>()?,
             roster: None,
             provisioning_heard_ns: Some(Note::RosterHeard.read(db)?).filter(|heard| *heard > 0),
+            registry_went_back_ns: Some(Note::RegistryWentBack.read(db)?).filter(|then| *then > 0),
         })
     }
 

@@ -86,6 +86,8 @@ pub enum Note {
     LineEnd,
     /// When provisioning last answered: nanoseconds since 1970 UTC.
     RosterHeard,
+    /// When provisioning was found to have gone back to before what it had told: nanoseconds since 1970 UTC.
+    RegistryWentBack,
 }
 
 impl Note {
@@ -95,6 +97,7 @@ impl Note {
             Self::Keep => "keep_ns",
             Self::LineEnd => "line_end_ns",
             Self::RosterHeard => "roster_heard_ns",
+            Self::RegistryWentBack => "registry_went_back_ns",
         }
     }
 

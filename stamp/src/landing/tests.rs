@@ -58,7 +58,7 @@ async fn what_could_not_be_written_is_not_there_and_counts_nothing() {
     drop(other);
     // The device of the failed batch has not taken the only place.
     assert_eq!(land(&lane, &mut answers, batch(key, 1, &["b"])).await, Outcome::Durable);
-    assert!(matches!(land(&lane, &mut answers, batch(key, 2, &["a"])).await, Outcome::Refused(..)));
+    assert!(matches!(land(&lane, &mut answers, batch(key, 2, &["a"])).await, Outcome::Beyond { .. }));
     assert_eq!(land(&lane, &mut answers, batch(key, 1, &["b"])).await, Outcome::Durable, "again, and once");
     drop((lane, landing));
     writer.join();

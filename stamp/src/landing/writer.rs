@@ -14,6 +14,7 @@ use wire::ids::InstallationId;
 use wire::message::BatchRefusal;
 
 use super::changes::{Changes, write_totals};
+use super::devices::Beyond;
 use super::expiry::expire;
 use super::fences::{hand_over, told, untold};
 use super::ledger::Ledger;
@@ -198,6 +199,10 @@ fn take(
             changes.seen.insert(gateway, now);
             Ok(())
         }
+        Request::Limits(gateway, limits) => {
+            ledger.devices.limit(&gateway, &limits);
+            Ok(())
+        }
         Request::Expiry(before, reply) => {
             let expired = transaction.map_or(Ok(Expired::default()), |db| expire(db, ledger, before));
             let (expired, result) = match expired {
@@ -293,7 +298,7 @@ fn land(
         let tenant = &stream.tenant;
         let new = match ledger.devices.unknown(&reply_to.gateway, tenant, &devices) {
             Ok(new) => new,
-            Err(text) => return Ok(Outcome::Refused(BatchRefusal::Capacity, text)),
+            Err(Beyond { devices, text }) => return Ok(Outcome::Beyond { devices, text }),
         };
         let mut insert = db.prepare_cached(
             "INSERT OR IGNORE INTO devices (gateway, tenant, device, first_seen) VALUES (?1, ?2, ?3, ?4)",

@@ -4,10 +4,12 @@ use std::error::Error;
 use std::time::Duration;
 
 use backoff::Outcome;
+use bytes::Bytes;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
-use wire::ids::StampId;
-use wire::provisioning::{Fenced, MAX_ANSWER_BYTES, Problem, Report, Roster};
+use tokio::time::timeout;
+use wire::ids::{Digest, StampId};
+use wire::provisioning::{Conditions, DesiredStates, Fenced, MAX_ANSWER_BYTES, Problem, Report, Roster};
 
 use crate::config::{Identity, Provisioning};
 use crate::identity::{self, IdentityError};
@@ -37,7 +39,7 @@ pub enum ClientError {
 
 /// Why a request has failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub(crate) enum CallError {
     /// No connection, or none that lasted.
     #[error("no answer from provisioning: {0}")]
     Unreachable(String),
@@ -67,7 +69,7 @@ fn said(problem: &Problem) -> String {
 
 impl CallError {
     /// What it means to the retry rules.
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         let cause = self.to_string();
         match self {
             Self::Unreachable(_) => Outcome::transient(cause),
@@ -81,7 +83,8 @@ impl CallError {
     }
 }
 
-/// The way to provisioning.
+/// The way to provisioning; clones share its connections.
+#[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     /// `https://host:port/v1/stamps/ID/`.
@@ -149,6 +152,45 @@ impl Client {
         answer(self.request(Method::POST, "report")?.json(report).timeout(ANSWERED_WITHIN)).await.map(drop)
     }
 
+    /// What is desired in this stamp's ring after a revision; waits so long for the first change.
+    pub(crate) async fn desired(
+        &self,
+        (ring, after): (&str, u64),
+        wait: Duration,
+    ) -> Result<DesiredStates, CallError> {
+        let path = format!("desired?after={after}&ring={ring}&wait={}", wait.as_secs());
+        read(&answer(self.request(Method::GET, &path)?.timeout(ANSWERED_WITHIN + wait)).await?)
+    }
+
+    /// Tells how gateways are with what is desired.
+    pub(crate) async fn conditions(&self, conditions: &Conditions) -> Result<(), CallError> {
+        let question = self.request(Method::POST, "conditions")?.json(conditions);
+        answer(question.timeout(ANSWERED_WITHIN)).await.map(drop)
+    }
+
+    /// A content, piece by piece, none of which is held. `take` waits where they go.
+    pub(crate) async fn content<F: Future<Output = bool>>(
+        &self,
+        digest: Digest,
+        mut take: impl FnMut(Bytes) -> F,
+    ) -> Result<(), CallError> {
+        let question = self.request(Method::GET, &format!("contents/{digest}"))?;
+        let late = |_| CallError::Unreachable(format!("nothing came for {} s", ANSWERED_WITHIN.as_secs()));
+        let response = timeout(ANSWERED_WITHIN, question.send()).await.map_err(late)?;
+        let mut response = response.map_err(|error| failed(&error))?;
+        if !response.status().is_success() {
+            return Err(refused(response.status(), &body(response).await?));
+        }
+        loop {
+            let piece = timeout(ANSWERED_WITHIN, response.chunk()).await.map_err(late)?;
+            let Some(piece) = piece.map_err(|error| failed(&error))? else { return Ok(()) };
+            if !take(piece).await {
+                // Who takes it will say why it does not.
+                return Ok(());
+            }
+        }
+    }
+
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, CallError> {
         let url = self.base.join(path).map_err(|error| CallError::Nonsense(error.to_string()))?;
         Ok(self.http.request(method, url))
@@ -162,13 +204,17 @@ async fn answer(question: RequestBuilder) -> Result<Vec<u8>, CallError> {
     if status.is_success() {
         return Ok(body);
     }
-    let problem = serde_json::from_slice(&body).unwrap_or_else(|_| Problem {
+    Err(refused(status, &body))
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> CallError {
+    let problem = serde_json::from_slice(body).unwrap_or_else(|_| Problem {
         code: status.as_str().to_owned(),
-        message: String::from_utf8_lossy(&body).chars().take(MAX_SHOWN).collect(),
+        message: String::from_utf8_lossy(body).chars().take(MAX_SHOWN).collect(),
         remedy: String::new(),
         retry_after_ms: None,
     });
-    Err(CallError::Refused { status, problem })
+    CallError::Refused { status, problem }
 }
 
 async fn body(mut response: Response) -> Result<Vec<u8>, CallError> {

@@ -4,7 +4,7 @@
 //! judged by the one circuit; while provisioning is away, nothing changes.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backoff::random::Random;
@@ -32,13 +32,11 @@ pub struct Follower {
     /// The way to provisioning.
     pub client: Client,
     /// Where the roster is kept.
-    pub kept: Kept,
+    pub kept: Arc<Mutex<Kept>>,
     /// Where fences and seeds become durable.
     pub landing: Landing,
-    /// Who is connected.
+    /// Lets gateways in by the roster.
     pub receiver: Arc<Receiver>,
-    /// The roster by which gateways are let in.
-    pub roster: watch::Sender<Arc<Roster>>,
     /// Changes when the operator says "now".
     pub operator: watch::Receiver<u64>,
 }
@@ -133,6 +131,9 @@ impl Follower {
         let wait = if course.stands { WAIT } else { Duration::ZERO };
         let asked = Instant::now();
         let page = self.client.roster(known.unwrap_or(0), wait).await?;
+        if let Some(known) = known.filter(|known| page.revision < *known) {
+            return self.begin_anew(known, page.revision).await;
+        }
         if !course.stands {
             info!(revision = page.revision, "provisioning answers");
         } else if page.entries.is_empty() && asked.elapsed() + EARLY < wait {
@@ -171,11 +172,27 @@ impl Follower {
         Ok(())
     }
 
+    /// Provisioning's registry is older than what it has told: all of it is asked for. What it says by an epoch that is
+    /// smaller than a known one stays old news: a person has to repeat what was lost.
+    async fn begin_anew(&mut self, known: u64, revision: u64) -> Result<(), RoundError> {
+        error!(
+            known,
+            revision,
+            remedy = "repeat the moves and blocks that were made after the backup: this stamp keeps to what it was told",
+            "provisioning's registry is older than what it has told before, as if restored from a backup; all of it is read again"
+        );
+        self.landing.note(Note::RegistryWentBack, now()).await;
+        let mut roster = Roster::clone(&self.receiver.roster());
+        roster.reached(0);
+        self.keep(Arc::new(roster), Vec::new()).await
+    }
+
     /// Makes news hold: in the landing, on disk, at the door.
     async fn take(&mut self, page: provisioning::Roster) -> Result<(), RoundError> {
-        let mut roster = Roster::clone(&self.roster.borrow());
-        let mut handovers = Vec::new();
-        for entry in &page.entries {
+        let mut roster = Roster::clone(&self.receiver.roster());
+        let (mut handovers, mut changed) = (Vec::new(), Vec::new());
+        for entry in page.entries {
+            let entry = &entry;
             if !roster.is_news(entry) {
                 debug!(gateway = %entry.gateway, tenant = %entry.tenant, epoch = entry.epoch, "old news");
                 continue;
@@ -183,27 +200,30 @@ impl Follower {
             roster.apply(entry);
             say(entry);
             handovers.extend(handover(entry));
+            changed.push(entry.clone());
         }
         roster.reached(page.revision);
         if !handovers.is_empty() {
             self.landing.hand_over(handovers).await?;
         }
-        let roster = Arc::new(roster);
-        let (kept, keeping) = (self.kept.clone(), Arc::clone(&roster));
-        let written = tokio::task::spawn_blocking(move || kept.keep(&keeping, now())).await;
-        written.map_err(io::Error::other)??;
-        info!(
-            revision = page.revision,
-            entries = page.entries.len(),
-            gateways = roster.len(),
-            "roster followed"
-        );
-        self.roster.send_replace(roster);
+        info!(revision = page.revision, entries = changed.len(), gateways = roster.len(), "roster followed");
+        self.keep(Arc::new(roster), changed).await
+    }
+
+    /// First on disk, then at the door.
+    async fn keep(&mut self, roster: Arc<Roster>, changed: Vec<RosterEntry>) -> Result<(), RoundError> {
+        let (kept, keeping) = (Arc::clone(&self.kept), Arc::clone(&roster));
+        let written = tokio::task::spawn_blocking(move || {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.keep(&keeping, &changed, now()).map(|()| changed)
+        });
+        let changed = written.await.map_err(io::Error::other)??;
+        self.receiver.follow(roster, changed.iter().map(|entry| &entry.gateway));
         Ok(())
     }
 
     fn revision(&self) -> Option<u64> {
-        match self.roster.borrow().origin() {
+        match self.receiver.roster().origin() {
             Origin::Provisioning(revision) => revision,
             Origin::File => None,
         }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! follower   asks, applies, keeps, tells; after a failure, whether and when it asks again is `backoff`'s decision
-//! client     the three requests over HTTPS, with the stamp's own certificate
-//! kept       data_dir/roster.json: the last roster, by which the stamp works while provisioning is down
+//! client     the requests over HTTPS, with the stamp's own certificate
+//! kept       data_dir/roster.jsonl: the last roster, by which the stamp works while provisioning is down
 //! ```
 //! Order of a change: the landing makes fences and seeds durable, the file keeps the roster, then gateways are let in (or
 //! out) by it, then watermarks are told. A crash between two of them repeats what came before, which changes nothing.
@@ -12,6 +12,7 @@ mod client;
 mod follower;
 mod kept;
 
+pub(crate) use client::CallError;
 pub use client::{Client, ClientError, check_endpoint};
 pub use follower::Follower;
 pub use kept::Kept;

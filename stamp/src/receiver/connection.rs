@@ -6,28 +6,31 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 use wire::codec;
-use wire::ids::TenantId;
+use wire::ids::{Sequence, TenantId};
 use wire::message::{
     Admission, Batch, BatchRefusal, CloseReason, Hello, Loss, MAX_RANGES, MAX_WELCOME_RANGES, RefusalReason,
+    TenantIndex,
 };
 use wire::session::stamp::{Closed, Event, Session};
 
 use super::admission::{self, Allowed, Declined};
 use super::presence::Place;
 use super::reading::read;
+use super::serving::Serving;
+use super::standing::limits;
 use super::{Receiver, now};
 use crate::landing::{
-    Answer, Answers, Arrival, ArrivalError, Known, Landed, LandingError, Lane, MAX_PENDING, Outcome, Receipt,
-    StreamKey,
+    Answer, Answers, Arrival, ArrivalError, Known, Landed, LandingError, Lane, Limits, MAX_PENDING, Outcome,
+    Receipt, StreamKey,
 };
-use crate::roster::{Entry, Roster};
+use crate::roster::Roster;
 
 /// A gateway says hello within this time after its connection is there.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -52,8 +55,9 @@ const RETRY_FULL: Duration = Duration::from_secs(300);
 const RETURN_AFTER_SHUTDOWN: Duration = Duration::from_secs(1);
 /// A gateway that knows of an assignment before this stamp does asks again after this time, and up to twice it.
 const RETRY_NOT_YET: Duration = Duration::from_secs(1);
-const MOVED: &str = "a tenant has moved to another stamp";
 const UNWRITABLE: &str = "the landing cannot be written";
+/// While devices are refused, it is said this often for a gateway.
+const REFUSED_SAID_EVERY: Duration = Duration::from_secs(60);
 /// Devices of one tenant that a connection remembers as landed; beyond, it forgets them all and asks the landing again.
 const MAX_REMEMBERED_DEVICES: usize = 100_000;
 
@@ -88,19 +92,27 @@ pub(super) struct Greeting<R, W> {
     pub(super) writer: W,
 }
 
-struct Connection<R, W> {
-    receiver: Arc<Receiver>,
-    peer: Peer,
-    session: Session,
+pub(super) struct Connection<R, W> {
+    pub(super) receiver: Arc<Receiver>,
+    pub(super) peer: Peer,
+    pub(super) session: Session,
     reader: R,
     writer: W,
 }
 
 /// What holds while a session is open.
-struct Open {
-    hello: Hello,
-    entry: Arc<Entry>,
-    tenants: Vec<Option<Tenant>>,
+pub(super) struct Open {
+    pub(super) hello: Hello,
+    /// The roster it was let in by, or has looked at since.
+    pub(super) roster: Arc<Roster>,
+    /// The quotas that hold.
+    pub(super) limits: Limits,
+    /// Whether devices were refused.
+    pub(super) refused_devices: bool,
+    /// When that was last said.
+    said_refused: Option<Instant>,
+    /// In the order of the hello; `None`: not served, or no longer.
+    pub(super) tenants: Vec<Option<Tenant>>,
     lane: Lane,
     answers: Answers,
     /// Batches and receipts the landing has not answered.
@@ -108,13 +120,21 @@ struct Open {
     /// Whether the gateway was told to go slowly.
     slow: bool,
     place: Place,
-    roster: watch::Receiver<Arc<Roster>>,
+    /// What the gateway should run.
+    serving: Serving,
     stopping: watch::Receiver<bool>,
 }
 
-struct Tenant {
+/// How a session is ended.
+pub(super) struct Close {
+    pub(super) reason: CloseReason,
+    pub(super) text: &'static str,
+    pub(super) return_after: Option<Duration>,
+}
+
+pub(super) struct Tenant {
     key: StreamKey,
-    name: TenantId,
+    pub(super) name: TenantId,
     devices: HashSet<Box<str>>,
 }
 
@@ -187,9 +207,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                 Declined { reason: RefusalReason::ShuttingDown, text: "the stamp goes down".to_owned() };
             return Err((declined, Some(receiver.door.slot(&hello.gateway, RETURN_AFTER_SHUTDOWN))));
         }
-        let mut roster = receiver.roster.clone();
-        let served = Arc::clone(&roster.borrow_and_update());
-        let allowed = admission::decide(&hello, &self.peer.name, &served).map_err(|declined| {
+        let roster = receiver.roster();
+        let allowed = admission::decide(&hello, &self.peer.name, &roster).map_err(|declined| {
             let again = || RETRY_NOT_YET + receiver.door.spread(RETRY_NOT_YET);
             let retry_after = (declined.reason == RefusalReason::NotYet).then(again);
             (declined, retry_after)
@@ -221,8 +240,26 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
             gateway = %hello.gateway, address = %self.peer.address, transport = self.peer.transport,
             installation = %hello.installation, software = hello.software, tenants = tenants.iter().flatten().count(), "gateway connected"
         );
-        let entry = allowed.entry;
-        Ok(Open { hello, entry, tenants, lane, answers, pending: 0, slow: false, place, roster, stopping })
+        let limits = limits(&hello, &allowed);
+        let served = tenants.iter().map(|tenant| tenant.as_ref().map(|it| &it.name));
+        let serving = Serving::new(&receiver.desires, &hello.gateway, served);
+        let (refused_devices, said_refused) = (false, None);
+        let (pending, slow) = (0, false);
+        Ok(Open {
+            hello,
+            roster,
+            limits,
+            refused_devices,
+            said_refused,
+            tenants,
+            lane,
+            answers,
+            pending,
+            slow,
+            place,
+            serving,
+            stopping,
+        })
     }
 
     fn welcome(&mut self, hello: &Hello, allowed: &Allowed, known: Vec<Known>) -> Vec<Option<Tenant>> {
@@ -288,6 +325,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     }
 
     async fn until_closed(&mut self, open: &mut Open) -> Result<(), ConnectionError> {
+        // It may have changed before its changes were heard of here.
+        if let Some(close) = self.look(open).await {
+            return self.drain(open, Some(close)).await;
+        }
+        open.serving.tell(&mut self.session);
         loop {
             self.take_events(open).await?;
             self.pace(open);
@@ -295,6 +337,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
             if self.session.is_closed() {
                 return Ok(());
             }
+            open.serving.written();
             tokio::select! {
                 answers = open.answers.recv() => self.answer(open, answers.unwrap_or_default()),
                 count = read(&mut self.reader, |bytes| self.session.receive(bytes)), if open.pending < MAX_PENDING => {
@@ -304,20 +347,21 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                         return self.drain(open, None).await;
                     }
                 }
+                news = open.serving.next(|| open.lane.crowding() > CROWDED.1) => open.serving.take(news, &mut self.session),
                 () = open.place.superseded.notified() => {
                     let text = "the same installation has connected anew";
-                    return self.drain(open, Some((CloseReason::Superseded, text, None))).await;
+                    let close = Close { reason: CloseReason::Superseded, text, return_after: None };
+                    return self.drain(open, Some(close)).await;
                 }
-                _ = open.roster.changed() => {
-                    let changed = open.roster.borrow_and_update().get(&open.hello.gateway) != Some(&open.entry);
-                    if changed {
-                        let close = (CloseReason::RosterChanged, "the roster has changed", Some(Duration::ZERO));
+                () = open.place.look.notified() => {
+                    if let Some(close) = self.look(open).await {
                         return self.drain(open, Some(close)).await;
                     }
                 }
                 () = stops(&mut open.stopping) => {
                     let after = self.receiver.door.slot(&open.hello.gateway, RETURN_AFTER_SHUTDOWN);
-                    let close = (CloseReason::ShuttingDown, "the stamp goes down", Some(after));
+                    let (reason, text) = (CloseReason::ShuttingDown, "the stamp goes down");
+                    let close = Close { reason, text, return_after: Some(after) };
                     return self.drain(open, Some(close)).await;
                 }
             }
@@ -338,11 +382,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     }
 
     /// Waits for what the landing still has of this session, acknowledges it, and closes.
-    async fn drain(
-        &mut self,
-        open: &mut Open,
-        close: Option<(CloseReason, &str, Option<Duration>)>,
-    ) -> Result<(), ConnectionError> {
+    async fn drain(&mut self, open: &mut Open, close: Option<Close>) -> Result<(), ConnectionError> {
         let all_answered = async {
             while open.pending > 0 {
                 let Some(answers) = open.answers.recv().await else { break };
@@ -352,7 +392,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         if timeout(DRAIN_WITHIN, all_answered).await.is_err() {
             debug!(gateway = %open.hello.gateway, pending = open.pending, "not all was landed in time");
         }
-        if let Some((reason, text, return_after)) = close {
+        if let Some(Close { reason, text, return_after }) = close {
             self.session.close(reason, text, return_after);
         }
         self.flush().await
@@ -373,9 +413,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                 Event::Closed(Closed::Protocol(error)) => {
                     warn!(gateway = %open.hello.gateway, %error, "the gateway broke the protocol");
                 }
-                Event::Hello(_) | Event::Condition(_) => {}
-                // Nothing is desired yet, so no fetch is handed on.
-                Event::Fetch(_) => self.session.content_missing(),
+                Event::Fetch(fetch) => open.serving.fetch(fetch),
+                Event::Condition(condition) => open.serving.hear(condition),
+                Event::Hello(_) => {}
             }
         }
         Ok(())
@@ -410,18 +450,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
             match outcome {
                 Outcome::Durable => self.session.landed(index, from, to),
                 Outcome::Refused(reason, text) => {
-                    if let Some(Some(tenant)) = open.tenants.get_mut(usize::from(index.0)) {
+                    if let Some(Some(tenant)) = open.tenants.get(usize::from(index.0)) {
                         warn!(gateway = %open.hello.gateway, tenant = %tenant.name, seq = %from, text, "batch refused");
-                        // Remembered as landed by mistake, all of them: ask the landing again.
-                        tenant.devices.clear();
                     }
                     self.session.refuse_batch(index, from, reason, &text);
                 }
                 // Not answered: it is the other stamp's to land it, or to say that it has.
-                Outcome::Fenced => {
-                    if !self.session.is_closed() {
-                        self.session.close(CloseReason::RosterChanged, MOVED, Some(Duration::ZERO));
-                    }
+                Outcome::Fenced => self.fenced(open, index),
+                Outcome::Beyond { devices, text } => {
+                    open.refuse_devices(index, from, &text);
+                    self.session.refuse_devices(index, from, &text, devices);
                 }
                 Outcome::Failed(_) => {
                     if !self.session.is_closed() {
@@ -430,6 +468,20 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                     }
                 }
             }
+        }
+    }
+}
+
+impl Open {
+    /// A batch has devices too many.
+    fn refuse_devices(&mut self, index: TenantIndex, seq: Sequence, text: &str) {
+        self.refused_devices = true;
+        let Some(Some(tenant)) = self.tenants.get_mut(usize::from(index.0)) else { return };
+        // Remembered as landed by mistake, all of them: ask the landing again.
+        tenant.devices.clear();
+        if self.said_refused.is_none_or(|said| said.elapsed() > REFUSED_SAID_EVERY) {
+            self.said_refused = Some(Instant::now());
+            warn!(gateway = %self.hello.gateway, tenant = %tenant.name, %seq, text, "devices refused; their data waits at the gateway");
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! [`listener`] (QUIC) and [`tcp`] accept connections and know who is at their other end; [`door`] bounds how many come
 //! in per second; [`admission`] decides who may send what; [`presence`] keeps two installations from using one identity;
+//! [`serving`] tells what gateways should run and hears how they do; [`standing`] is what a changed roster means to a session;
 //! [`reset`] has what it takes to end connections of a former life; [`connection`] drives one session, whatever carries it. Does not make anything durable itself, and acknowledges only
 //! what the landing has answered.
 
@@ -13,17 +14,20 @@ pub mod listener;
 mod presence;
 mod reading;
 pub mod reset;
+mod serving;
+mod standing;
 pub mod tcp;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use wire::ids::StampId;
+use wire::ids::{GatewayId, StampId};
 
 use crate::config::Config;
+use crate::desired::Desires;
 use crate::landing::Landing;
 use crate::roster::Roster;
 use door::Door;
@@ -70,23 +74,25 @@ pub struct Receiver {
     stamp: StampId,
     identity_hold: Duration,
     landing: Landing,
-    roster: watch::Receiver<Arc<Roster>>,
+    roster: RwLock<Arc<Roster>>,
     stopping: watch::Receiver<bool>,
     presence: Arc<Presence>,
     door: Door,
+    desires: Desires,
     room: Arc<Semaphore>,
     connections: AtomicU64,
 }
 
 impl Receiver {
-    /// A receiver that follows the roster, and ends its sessions when `stopping` becomes true. `line_end` is what
+    /// A receiver that lets in by this roster, and ends its sessions when `stopping` becomes true. `line_end` is what
     /// [`Self::line_end`] said before a restart, or 0.
     #[must_use]
     pub fn new(
         config: &Config,
         landing: Landing,
         line_end: i64,
-        roster: watch::Receiver<Arc<Roster>>,
+        roster: Roster,
+        desires: Desires,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let now = now();
@@ -94,10 +100,11 @@ impl Receiver {
             stamp: config.id.clone(),
             identity_hold: config.identity_hold,
             landing,
-            roster,
+            roster: RwLock::new(Arc::new(roster)),
             stopping,
             presence: Arc::new(Presence::default()),
             door: Door::new(config.admit_per_second.get(), now, line_end, now as u64),
+            desires,
             room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             connections: AtomicU64::new(1),
         }
@@ -107,6 +114,19 @@ impl Receiver {
     #[must_use]
     pub fn line_end(&self) -> i64 {
         self.door.line_end()
+    }
+
+    /// The roster by which gateways are let in.
+    #[must_use]
+    pub fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lets in by another roster from now on. The sessions of `changed` gateways look at it, the others go on undisturbed.
+    pub fn follow<'a>(&self, roster: Arc<Roster>, changed: impl IntoIterator<Item = &'a GatewayId>) {
+        *self.roster.write().unwrap_or_else(PoisonError::into_inner) = roster;
+        // Afterwards: who looks earlier looks again.
+        self.presence.look(changed);
     }
 
     /// Gateways connected.

@@ -19,6 +19,7 @@ struct Connected {
     installation: InstallationId,
     connection: u64,
     superseded: Arc<Notify>,
+    look: Arc<Notify>,
 }
 
 /// A gateway's place, given back when dropped.
@@ -29,6 +30,8 @@ pub(super) struct Place {
     connection: u64,
     /// Notified when a newer connection takes over.
     pub(super) superseded: Arc<Notify>,
+    /// Notified when the roster says something else of this gateway.
+    pub(super) look: Arc<Notify>,
 }
 
 impl Presence {
@@ -39,16 +42,31 @@ impl Presence {
         installation: InstallationId,
         connection: u64,
     ) -> Result<Place, InstallationId> {
-        let superseded = Arc::new(Notify::new());
+        let (superseded, look) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let mut connected = self.lock();
         match connected.get(gateway) {
             Some(other) if other.installation != installation => return Err(other.installation),
             Some(older) => older.superseded.notify_one(),
             None => {}
         }
-        let entry = Connected { installation, connection, superseded: Arc::clone(&superseded) };
+        let entry = Connected {
+            installation,
+            connection,
+            superseded: Arc::clone(&superseded),
+            look: Arc::clone(&look),
+        };
         connected.insert(gateway.clone(), entry);
-        Ok(Place { presence: Arc::clone(self), gateway: gateway.clone(), connection, superseded })
+        Ok(Place { presence: Arc::clone(self), gateway: gateway.clone(), connection, superseded, look })
+    }
+
+    /// Has these gateways look at the roster again, those of them that are here.
+    pub(super) fn look<'a>(&self, gateways: impl IntoIterator<Item = &'a GatewayId>) {
+        let connected = self.lock();
+        for gateway in gateways {
+            if let Some(entry) = connected.get(gateway) {
+                entry.look.notify_one();
+            }
+        }
     }
 
     /// How many are connected.

@@ -196,6 +196,9 @@ fn roster_and_fences(status: &Status, now: i64, out: &mut dyn Write) -> std::io:
             .map_or(String::new(), |heard| format!(", provisioning heard {}", ago(heard)));
         writeln!(out, "roster of {}: {} gateways{said}{heard}", roster.source, roster.gateways)?;
     }
+    if let Some(then) = status.registry_went_back_ns {
+        writeln!(out, "provisioning's registry was found older than what it had told, {}", ago(then))?;
+    }
     for fence in &status.fences {
         let told = if fence.told {
             "provisioning knows what landed here"

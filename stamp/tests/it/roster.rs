@@ -1,9 +1,11 @@
 //! Who is let in.
 
+use std::time::Duration;
+
 use wire::message::{CloseReason, RefusalReason};
 use wire::session::gateway::{Closed, Event};
 
-use crate::gateway::{ACME, Making, PLANT7, connect, frame};
+use crate::gateway::{ACME, Making, PLANT7, UMBRA, connect, frame};
 use crate::site::{Authority, Site};
 
 async fn refused(gateway: &Making<'_>, site: &Site) -> wire::message::Refused {
@@ -131,11 +133,28 @@ async fn a_changed_roster_holds_after_sighup_and_a_wrong_one_changes_nothing() {
     gateway.landed_up_to(ACME, 1).await;
     site.write_roster("[[gateway]]\nid = \"plant7\"\ntenants = [\"umbra\"]\n[[gateway]]\nid = \"plant8\"\ntenants = [\"acme\"]\n");
     stamp.signal(1);
-    let Closed::ByStamp(close) = gateway.closed().await else { panic!("closed by the stamp") };
-    assert_eq!(close.reason, CloseReason::RosterChanged);
+    // The tenant that is gone is withdrawn, also from what is on its way; the other one and other gateways go on.
+    let withdrawn = gateway.next().await;
+    assert!(
+        matches!(withdrawn, Event::TenantRefused { tenant: ACME, reason: RefusalReason::NotAssigned, .. }),
+        "{withdrawn:?}"
+    );
+    gateway.send(UMBRA, 1, &[frame(&["a"], 1)]).await;
+    gateway.landed_up_to(UMBRA, 1).await;
     other.send(ACME, 1, &[frame(&["a"], 1)]).await;
     other.landed_up_to(ACME, 1).await;
     let mut again = PLANT7.connect(&site).await;
     assert!(matches!(again.next().await, Event::Welcomed { .. }));
     assert!(matches!(again.next().await, Event::TenantRefused { tenant: ACME, .. }));
+    // For one that is served now and was not, and where none is left, it is to come again.
+    let both = "[[gateway]]\nid = \"plant7\"\ntenants = [\"acme\", \"umbra\"]\n";
+    for roster in [both, "[[gateway]]\nid = \"plant8\"\ntenants = [\"acme\"]\n"] {
+        site.write_roster(roster);
+        stamp.signal(1);
+        let Closed::ByStamp(close) = again.closed().await else { panic!("closed by the stamp") };
+        assert_eq!((close.reason, close.return_after), (CloseReason::RosterChanged, Some(Duration::ZERO)));
+        if roster == both {
+            again = PLANT7.welcomed(&site).await;
+        }
+    }
 }
