@@ -25,6 +25,7 @@ mod main_path;
 mod outage;
 mod plugins;
 mod provisioning_stamp;
+mod provisioned_gateway;
 mod registrations;
 mod reload;
 mod site;
