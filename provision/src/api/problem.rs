@@ -5,6 +5,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use wire::provisioning::Problem;
 
+use crate::registry::rollouts::NotStarted;
 use crate::registry::{Refusal, RegistryError};
 
 /// A gateway for which there is no stamp asks again after this time.
@@ -71,6 +72,17 @@ impl From<RegistryError> for Refused {
                 Refusal::Promise(_) => (StatusCode::CONFLICT, "full", "choose another stamp"),
                 Refusal::InUse { .. } => (StatusCode::CONFLICT, "in_use", "move what uses it away first"),
                 Refusal::Unfit { .. } => (StatusCode::CONFLICT, "unfit", "ask for something else"),
+                Refusal::NotStarted(not) => match not {
+                    NotStarted::Running(_) => (StatusCode::CONFLICT, "running", "wait for it, or abort it"),
+                    NotStarted::TooMany => (StatusCode::CONFLICT, "too_many", "wait for one to end"),
+                    NotStarted::OtherTenant { .. } => {
+                        (StatusCode::CONFLICT, "other_tenant", "name the release's tenant")
+                    }
+                    NotStarted::Withdrawn { .. } => (StatusCode::CONFLICT, "withdrawn", "publish it anew"),
+                    NotStarted::Impossible(_) => {
+                        (StatusCode::BAD_REQUEST, "bad_request", "see the OpenAPI document")
+                    }
+                },
                 Refusal::Moving { .. } => (StatusCode::CONFLICT, "moving", "wait for the move, or abort it"),
             },
             RegistryError::Busy => return Self::busy(),

@@ -120,6 +120,9 @@ pub enum Refusal {
         /// Why not.
         why: String,
     },
+    /// A rollout does not start.
+    #[error(transparent)]
+    NotStarted(#[from] rollouts::NotStarted),
     /// The tenant is on its way already.
     #[error("tenant {tenant} of gateway {gateway} is being moved")]
     Moving {

@@ -8,7 +8,7 @@ use wire::ids::{Release, TenantId};
 
 use super::releases;
 use super::stamps::word;
-use super::{Books, RegistryError, unknown};
+use super::{Books, Refusal, RegistryError, unknown};
 use crate::allocation::Ring;
 use crate::rollout::{Baseline, Gate, Reached, Rollout, RolloutState};
 
@@ -83,32 +83,29 @@ impl Books<'_> {
     /// Starts a rollout; [`Books::rollout_step`] does the work.
     ///
     /// # Errors
-    /// Of the file, or [`Refusal::Unknown`](super::Refusal::Unknown) for a release or tenant.
-    pub fn start_rollout(
-        &mut self,
-        starting: Starting,
-    ) -> Result<Result<Rollout, NotStarted>, RegistryError> {
+    /// Of the file; [`Refusal::Unknown`] for a release or tenant, [`Refusal::NotStarted`].
+    pub fn start_rollout(&mut self, starting: Starting) -> Result<Rollout, RegistryError> {
         let Starting { tenant, release, rings, soak_seconds, gate, operator } = starting;
         self.tenant(&tenant)?;
         let running = running(self.db).map_err(|error| self.failed(&error))?;
         if running.len() >= MAX_RUNNING {
-            return Ok(Err(NotStarted::TooMany));
+            return Err(Refusal::from(NotStarted::TooMany).into());
         }
         if let Some(other) = running.iter().find(|rollout| rollout.tenant == tenant) {
-            return Ok(Err(NotStarted::Running(other.id)));
+            return Err(Refusal::from(NotStarted::Running(other.id)).into());
         }
         if release != Release::NONE {
             let found = releases::one(self.db, release).map_err(|error| self.failed(&error))?;
             let found = found.ok_or_else(|| unknown("release", release))?;
             if found.tenant != tenant {
-                return Ok(Err(NotStarted::OtherTenant { release, tenant: found.tenant }));
+                return Err(Refusal::from(NotStarted::OtherTenant { release, tenant: found.tenant }).into());
             }
             if let Some(rollout) = found.withdrawn {
-                return Ok(Err(NotStarted::Withdrawn { release, rollout }));
+                return Err(Refusal::from(NotStarted::Withdrawn { release, rollout }).into());
             }
         }
         if let Err(cause) = possible(&rings, soak_seconds, &gate) {
-            return Ok(Err(NotStarted::Impossible(cause)));
+            return Err(Refusal::from(NotStarted::Impossible(cause)).into());
         }
         let mut rollout = Rollout {
             id: 0,
@@ -135,7 +132,7 @@ impl Books<'_> {
         self.write_rollout(&rollout)?;
         let text = format!("release {} begun by {}", rollout.release, rollout.operator);
         self.note_rollout(rollout.id, &text)?;
-        Ok(Ok(rollout))
+        Ok(rollout)
     }
 
     /// Takes a step, if so many rings are reached and the rollout runs; as it is then, and whether a ring has changed.
@@ -192,7 +189,7 @@ impl Books<'_> {
     /// Ends a rollout: the rings it has reached get back what they had.
     ///
     /// # Errors
-    /// [`Refusal::Unknown`](super::Refusal::Unknown) if there is none that runs.
+    /// [`Refusal::Unknown`] if there is none that runs.
     pub fn abort_rollout(&mut self, id: i64, operator: &str) -> Result<Rollout, RegistryError> {
         let found = one(self.db, id).map_err(|error| self.failed(&error))?;
         let mut rollout = found

@@ -1,15 +1,15 @@
 //! What operators ask of releases: contents uploaded, releases published, rolled out, looked at. See [`dto`].
 
 pub mod dto;
-mod rollouts;
-mod upload;
+pub(super) mod rollouts;
+pub(super) mod upload;
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
-use axum::{Extension, Json, Router};
+use axum::{Json, Router};
 use tokio::io::AsyncReadExt;
 use wire::ids::{Digest, Release, TenantId};
 use wire::message::ContentRef;
@@ -18,10 +18,11 @@ use self::dto::{
     ContentView, DesiredView, NewRelease, Page, ReleaseDetail, ReleaseFilter, ReleaseView, RingView,
 };
 use super::Service;
+use super::admin::Operator;
 use super::admin::dto::{DEFAULT_LIMIT, MAX_LIMIT};
-use super::peers::Peer;
 use super::problem::Refused;
-use crate::registry::audit::Deed;
+use super::question::{Asked, Body, Named, Number, bad};
+use crate::registry::Books;
 use crate::registry::releases::{self, Publishing};
 use crate::registry::tenants;
 use crate::releases::{ContentError, check};
@@ -46,11 +47,10 @@ pub(super) fn routes() -> Router<Arc<Service>> {
     params(("sha256" = String, Path, description = "64 hexadecimal digits")),
     responses((status = 200, body = ContentView), (status = 404, description = "It is not there")))]
 pub(super) async fn content(
+    _: Operator,
     State(service): State<Arc<Service>>,
-    Extension(peer): Extension<Peer>,
     Path(sha256): Path<String>,
 ) -> Result<Json<ContentView>, Refused> {
-    operator(&service, &peer)?;
     let digest = digest(&sha256)?;
     match service.contents.size(digest).await.map_err(|error| unreadable(&error))? {
         Some(size) => Ok(Json(ContentView { sha256: digest, size })),
@@ -63,15 +63,14 @@ pub(super) async fn content(
     responses((status = 200, body = ReleaseView), (status = 400, description = "The document cannot be one"),
         (status = 409, description = "A content was not uploaded")))]
 pub(super) async fn publish(
+    operator: Operator,
     State(service): State<Arc<Service>>,
-    Extension(peer): Extension<Peer>,
-    Json(new): Json<NewRelease>,
+    Body(new): Body<NewRelease>,
 ) -> Result<Json<ReleaseView>, Refused> {
-    let operator = operator(&service, &peer)?;
     let NewRelease { tenant, document, note } = new;
     if note.len() > MAX_NOTE_BYTES {
         let message = format!("the note has {} bytes, at most {MAX_NOTE_BYTES} are allowed", note.len());
-        return Err(Refused::new(StatusCode::BAD_REQUEST, "bad_request", message, "shorten it"));
+        return Err(bad(message, "shorten it"));
     }
     known(&service, &tenant).await?;
     let named = check(&tenant, &document).map_err(|error| {
@@ -89,25 +88,11 @@ pub(super) async fn publish(
         contents.push(ContentRef { digest, size });
     }
     let document = service.contents.keep(document.as_bytes()).await.map_err(|error| unstored(&error))?;
-    let publishing = Publishing { tenant, operator: operator.clone(), note, document, contents };
-    let address = peer.address.to_string();
-    let published = service
-        .registry
-        .change(move |books| {
-            let published = books.publish(&publishing)?;
-            let deed = Deed {
-                operator: publishing.operator,
-                address,
-                action: "publish".to_owned(),
-                subject: format!("release {} of tenant {}", published.id, published.tenant),
-                detail: format!("document sha256:{}", published.document.digest),
-            };
-            books.audit(&deed)?;
-            Ok(published)
-        })
-        .await?;
-    let (release, tenant) = (published.id, &published.tenant);
-    tracing::info!(operator, %release, %tenant, contents = published.contents.len(), "release published");
+    let publishing = Publishing { tenant, operator: operator.name.clone(), note, document, contents };
+    let subject = format!("tenant {}", publishing.tenant);
+    let detail = ContentView::from(document);
+    let publish = move |books: &mut Books<'_>| books.publish(&publishing);
+    let published = operator.act(&service, "release.publish", subject, &detail, publish).await?;
     Ok(Json(published.into()))
 }
 
@@ -115,11 +100,10 @@ pub(super) async fn publish(
 #[utoipa::path(get, path = "/v1/admin/releases", tag = "releases", params(ReleaseFilter),
     responses((status = 200, body = Page<ReleaseView>)))]
 pub(super) async fn list(
+    _: Operator,
     State(service): State<Arc<Service>>,
-    Extension(peer): Extension<Peer>,
-    Query(filter): Query<ReleaseFilter>,
+    Asked(filter): Asked<ReleaseFilter>,
 ) -> Result<Json<Page<ReleaseView>>, Refused> {
-    operator(&service, &peer)?;
     let (limit, below) = window(&filter)?;
     let below = below.map(|below: u64| Release(below));
     let tenant = filter.tenant;
@@ -132,12 +116,11 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/admin/releases/{id}", tag = "releases", params(("id" = u64, Path)),
     responses((status = 200, body = ReleaseDetail), (status = 404, description = "There is none")))]
 pub(super) async fn one(
+    _: Operator,
     State(service): State<Arc<Service>>,
-    Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
+    Number(id): Number,
 ) -> Result<Json<ReleaseDetail>, Refused> {
-    operator(&service, &peer)?;
-    let id = Release(number(&id)?);
+    let id = Release(u64::try_from(id).unwrap_or_default());
     let found = service.registry.read(move |db| releases::one(db, id)).await?;
     let found = found.ok_or_else(|| crate::registry::unknown("release", id))?;
     let (mut file, _) =
@@ -151,12 +134,10 @@ pub(super) async fn one(
 #[utoipa::path(get, path = "/v1/admin/tenants/{id}/desired", tag = "releases", params(("id" = String, Path)),
     responses((status = 200, body = DesiredView), (status = 404, description = "There is no such tenant")))]
 pub(super) async fn desired(
+    _: Operator,
     State(service): State<Arc<Service>>,
-    Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
+    Named(tenant): Named<TenantId>,
 ) -> Result<Json<DesiredView>, Refused> {
-    operator(&service, &peer)?;
-    let tenant = TenantId::new(&id).map_err(|error| bad(error.to_string()))?;
     known(&service, &tenant).await?;
     let of = tenant.clone();
     let wanted = service.registry.read(move |db| releases::wanted_of(db, &of)).await?;
@@ -177,23 +158,6 @@ pub(super) async fn desired(
     Ok(Json(DesiredView { tenant, rings }))
 }
 
-/// The operator who asks.
-fn operator(service: &Service, peer: &Peer) -> Result<String, Refused> {
-    let refused = |status, message: String| {
-        tracing::warn!(address = %peer.address, reason = message, "refused");
-        let remedy = "use a certificate from provision.trust whose Common Name is in provision.operators";
-        Refused::new(status, "not_operator", message, remedy)
-    };
-    let name = service
-        .peers
-        .staff(peer, super::now())
-        .map_err(|error| refused(StatusCode::UNAUTHORIZED, error.to_string()))?;
-    if service.peers.is_operator(&name) {
-        return Ok(name);
-    }
-    Err(refused(StatusCode::FORBIDDEN, format!("{name:?} is no operator")))
-}
-
 async fn known(service: &Service, tenant: &TenantId) -> Result<(), Refused> {
     let wanted = tenant.clone();
     match service.registry.read(move |db| tenants::one(db, &wanted)).await? {
@@ -206,7 +170,7 @@ async fn known(service: &Service, tenant: &TenantId) -> Result<(), Refused> {
 fn window<T: std::str::FromStr>(filter: &ReleaseFilter) -> Result<(u32, Option<T>), Refused> {
     let limit = filter.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(bad(format!("limit: from 1 to {MAX_LIMIT}, not {limit}")));
+        return Err(bad(format!("limit: from 1 to {MAX_LIMIT}, not {limit}"), "ask for less"));
     }
     let below = filter.after.as_deref().map(number).transpose()?;
     Ok((limit, below))
@@ -221,15 +185,12 @@ fn page<T>(mut items: Vec<T>, limit: u32, name: impl Fn(&T) -> String) -> Page<T
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, Refused> {
-    text.parse().map_err(|_| bad(format!("{text:?} is no number")))
+    text.parse().map_err(|_| bad(format!("{text:?} is no number"), "give `next` of the page before"))
 }
 
 fn digest(text: &str) -> Result<Digest, Refused> {
-    text.parse().map_err(|error: wire::ids::DigestError| bad(error.to_string()))
-}
-
-fn bad(message: String) -> Refused {
-    Refused::new(StatusCode::BAD_REQUEST, "bad_request", message, "see the OpenAPI document")
+    text.parse()
+        .map_err(|error: wire::ids::DigestError| bad(error.to_string(), "take what `sha256sum FILE` prints"))
 }
 
 fn missing(digest: Digest) -> Refused {

@@ -2,46 +2,34 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::{Extension, Json};
+use axum::Json;
+use axum::extract::State;
 
 use super::dto::{JournalLine, NewRollout, Page, ReleaseFilter, RolloutDetail, RolloutView};
-use super::{number, operator, page, window};
+use super::{page, window};
 use crate::api::Service;
+use crate::api::admin::Operator;
 use crate::api::admin::dto::MAX_JOURNAL;
-use crate::api::peers::Peer;
 use crate::api::problem::Refused;
-use crate::registry::audit::Deed;
-use crate::registry::rollouts::{self, NotStarted, Starting};
+use crate::api::question::{Asked, Body, Number};
+use crate::registry::Books;
+use crate::registry::rollouts::{self, Starting};
 
 /// Starts a rollout.
 #[utoipa::path(post, path = "/v1/admin/rollouts", tag = "releases", request_body = NewRollout,
     responses((status = 200, body = RolloutDetail), (status = 409, description = "Another one of the tenant runs, or the release was taken back")))]
 pub(in crate::api) async fn start(
+    operator: Operator,
     State(service): State<Arc<Service>>,
-    Extension(peer): Extension<Peer>,
-    Json(new): Json<NewRollout>,
+    Body(new): Body<NewRollout>,
 ) -> Result<Json<RolloutDetail>, Refused> {
-    let operator = operator(&service, &peer)?;
-    let detail = serde_json::to_string(&new).unwrap_or_default();
-    let NewRollout { tenant, release, rings, soak_seconds, gate } = new;
-    let starting = Starting { tenant, release, rings, soak_seconds, gate, operator: operator.clone() };
-    let address = peer.address.to_string();
-    let started = service
-        .registry
-        .change(move |books| {
-            let subject = format!("release {} of tenant {}", starting.release, starting.tenant);
-            let started = books.start_rollout(starting)?;
-            if started.is_ok() {
-                books.audit(&Deed { operator, address, action: "rollout".to_owned(), subject, detail })?;
-            }
-            Ok(started)
-        })
-        .await?;
-    let rollout = started.map_err(|error| not_started(&error))?;
-    let (tenant, release) = (&rollout.tenant, rollout.release);
-    tracing::info!(rollout = rollout.id, operator = rollout.operator, %tenant, %release, "rollout started");
+    let (tenant, release) = (new.tenant.clone(), new.release);
+    let detail = new.clone();
+    let NewRollout { rings, soak_seconds, gate, .. } = new;
+    let subject = format!("release {release} of tenant {tenant}");
+    let starting = Starting { tenant, release, rings, soak_seconds, gate, operator: operator.name.clone() };
+    let start = move |books: &mut Books<'_>| books.start_rollout(starting);
+    let rollout = operator.act(&service, "rollout.start", subject, &detail, start).await?;
     detail_of(&service, rollout.id).await
 }
 
@@ -49,11 +37,10 @@ pub(in crate::api) async fn start(
 #[utoipa::path(get, path = "/v1/admin/rollouts", tag = "releases", params(ReleaseFilter),
     responses((status = 200, body = Page<RolloutView>)))]
 pub(in crate::api) async fn list(
+    _: Operator,
     State(service): State<Arc<Service>>,
-    Extension(peer): Extension<Peer>,
-    Query(filter): Query<ReleaseFilter>,
+    Asked(filter): Asked<ReleaseFilter>,
 ) -> Result<Json<Page<RolloutView>>, Refused> {
-    operator(&service, &peer)?;
     let (limit, below) = window(&filter)?;
     let tenant = filter.tenant;
     let found =
@@ -65,38 +52,25 @@ pub(in crate::api) async fn list(
 #[utoipa::path(get, path = "/v1/admin/rollouts/{id}", tag = "releases", params(("id" = i64, Path)),
     responses((status = 200, body = RolloutDetail), (status = 404, description = "There is none")))]
 pub(in crate::api) async fn one(
+    _: Operator,
     State(service): State<Arc<Service>>,
-    Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
+    Number(id): Number,
 ) -> Result<Json<RolloutDetail>, Refused> {
-    operator(&service, &peer)?;
-    detail_of(&service, number(&id)?).await
+    detail_of(&service, id).await
 }
 
 /// Ends a rollout: the rings it has reached get back what they had.
 #[utoipa::path(post, path = "/v1/admin/rollouts/{id}/abort", tag = "releases", params(("id" = i64, Path)),
     responses((status = 200, body = RolloutDetail), (status = 404, description = "There is none that runs")))]
 pub(in crate::api) async fn abort(
+    operator: Operator,
     State(service): State<Arc<Service>>,
-    Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
+    Number(id): Number,
 ) -> Result<Json<RolloutDetail>, Refused> {
-    let operator = operator(&service, &peer)?;
-    let id = number(&id)?;
-    let address = peer.address.to_string();
-    let by = operator.clone();
-    service
-        .registry
-        .change(move |books| {
-            let rollout = books.abort_rollout(id, &by)?;
-            let subject = format!("rollout {id}");
-            let deed =
-                Deed { operator: by, address, action: "abort".to_owned(), subject, detail: rollout.step };
-            books.audit(&deed)
-        })
-        .await?;
+    let by = operator.name.clone();
+    let abort = move |books: &mut Books<'_>| books.abort_rollout(id, &by);
+    operator.act(&service, "rollout.abort", format!("rollout {id}"), &(), abort).await?;
     service.rings_changed.send_replace(());
-    tracing::info!(rollout = id, operator, "rollout aborted");
     detail_of(&service, id).await
 }
 
@@ -112,15 +86,4 @@ async fn detail_of(service: &Service, id: i64) -> Result<Json<RolloutDetail>, Re
     let journal =
         journal.into_iter().map(|(at, text)| JournalLine { at: at / 1_000_000_000, text }).collect();
     Ok(Json(RolloutDetail { rollout: rollout.into(), journal }))
-}
-
-fn not_started(error: &NotStarted) -> Refused {
-    let (status, code, remedy) = match error {
-        NotStarted::Running(_) => (StatusCode::CONFLICT, "running", "wait for it, or abort it"),
-        NotStarted::TooMany => (StatusCode::CONFLICT, "too_many", "wait for one to end"),
-        NotStarted::OtherTenant { .. } => (StatusCode::CONFLICT, "other_tenant", "name the right tenant"),
-        NotStarted::Withdrawn { .. } => (StatusCode::CONFLICT, "withdrawn", "publish it anew"),
-        NotStarted::Impossible(_) => (StatusCode::BAD_REQUEST, "bad_request", "see the OpenAPI document"),
-    };
-    Refused::new(status, code, error.to_string(), remedy)
 }

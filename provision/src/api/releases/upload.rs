@@ -4,16 +4,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Path, State};
-use axum::{Extension, Json};
 
 use super::dto::ContentView;
-use super::{digest, operator, unstored};
+use super::{digest, unstored};
 use crate::api::Service;
-use crate::api::peers::Peer;
+use crate::api::admin::Operator;
 use crate::api::problem::Refused;
-use crate::registry::audit::Deed;
 use crate::releases::Pieces;
 
 /// The next piece of an upload comes within this time.
@@ -25,24 +24,16 @@ const PIECE_WITHIN: Duration = Duration::from_secs(30);
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = ContentView), (status = 400, description = "The bytes have another SHA-256")))]
 pub(in crate::api) async fn put(
+    operator: Operator,
     State(service): State<Arc<Service>>,
-    Extension(peer): Extension<Peer>,
     Path(sha256): Path<String>,
     body: Body,
 ) -> Result<Json<ContentView>, Refused> {
-    let operator = operator(&service, &peer)?;
     let sha256 = digest(&sha256)?;
     let size = service.contents.receive(sha256, Upload(body)).await.map_err(|error| unstored(&error))?;
-    tracing::info!(operator, %sha256, size, "content stored");
-    let deed = Deed {
-        operator,
-        address: peer.address.to_string(),
-        action: "upload".to_owned(),
-        subject: format!("content {sha256}"),
-        detail: format!("{size} bytes"),
-    };
-    service.registry.change(move |books| books.audit(&deed)).await?;
-    Ok(Json(ContentView { sha256, size }))
+    let view = ContentView { sha256, size };
+    operator.act(&service, "content.upload", sha256.to_string(), &view, |_| Ok(())).await?;
+    Ok(Json(view))
 }
 
 struct Upload(Body);
