@@ -19,6 +19,7 @@ use wire::ids::Digest;
 use wire::provisioning::{Conditions, DesiredStates, MAX_CONDITION_TENANTS, MAX_RELEASES_TOLD};
 
 use super::Service;
+use super::openapi::shapes;
 use super::peers::Peer;
 use super::problem::Refused;
 use super::stamp::{MAX_WAIT, myself};
@@ -28,17 +29,23 @@ use crate::registry::{releases, unknown};
 const PIECE: usize = 64 << 10;
 
 /// From where on, of which ring, and how long to wait for a change.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Follow {
+    /// Changes after this revision.
     #[serde(default)]
     after: u64,
+    /// The ring that the stamp knows itself to be of.
     #[serde(default)]
     ring: String,
+    /// Wait for changes for at most so many seconds.
     #[serde(default)]
     wait: u64,
 }
 
-/// `GET /v1/stamps/{id}/desired?after=REVISION&ring=RING&wait=SECONDS`.
+/// What the gateways of a stamp's ring should run, as far as it has changed.
+#[utoipa::path(get, path = "/v1/stamps/{id}/desired", tag = "stamps' side", params(("id" = String, Path), Follow),
+    responses((status = 200, body = shapes::DesiredStates)))]
 pub(super) async fn desired(
     State(service): State<Arc<Service>>,
     Extension(peer): Extension<Peer>,
@@ -66,7 +73,10 @@ pub(super) async fn desired(
     }
 }
 
-/// `GET /v1/stamps/{id}/contents/{sha256}`.
+/// A content of a release, or its document.
+#[utoipa::path(get, path = "/v1/stamps/{id}/contents/{sha256}", tag = "stamps' side",
+    params(("id" = String, Path), ("sha256" = String, Path, description = "64 hexadecimal digits")),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream")))]
 pub(super) async fn content(
     State(service): State<Arc<Service>>,
     Extension(peer): Extension<Peer>,
@@ -90,7 +100,9 @@ pub(super) async fn content(
     Ok((headers, Body::new(Pieces { file, piece: vec![0; PIECE] })).into_response())
 }
 
-/// `POST /v1/stamps/{id}/conditions`.
+/// How the gateways of a stamp are with what they should run.
+#[utoipa::path(post, path = "/v1/stamps/{id}/conditions", tag = "stamps' side", params(("id" = String, Path)),
+    request_body = shapes::Conditions, responses((status = 204)))]
 pub(super) async fn conditions(
     State(service): State<Arc<Service>>,
     Extension(peer): Extension<Peer>,

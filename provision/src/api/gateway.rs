@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use wire::ids::{EnrolmentId, GatewayId};
-use wire::provisioning::{Answer, Assigned, Bytes, Challenge, Register, Registration, Renew};
+use wire::provisioning::{Answer, Assigned, Bytes, Challenge, Pending, Register, Registration, Renew};
 
+use super::openapi::shapes;
 use super::peers::{self, Peer};
 use super::problem::Refused;
 use super::{Service, now};
@@ -29,31 +31,58 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// What a gateway has, and the revision of it.
 type Standing = (Registered, u64);
 
-/// `POST /v1/challenge`.
+/// A number used once, to be answered in a registration by a symmetric key.
+#[utoipa::path(post, path = "/v1/challenge", tag = "gateways' side",
+    responses((status = 200, body = shapes::Challenge)))]
 pub(super) async fn challenge(State(service): State<Arc<Service>>) -> Result<Json<Challenge>, Refused> {
     let nonce = service.challenges.give(now()).ok_or_else(Refused::busy)?;
     Ok(Json(Challenge { nonce: Bytes(nonce.to_vec()), seconds: CHALLENGE_LIFE.as_secs() as u32 }))
 }
 
-/// `POST /v1/register`.
+/// A gateway proves who it is, and gets a certificate and for each of its tenants a stamp.
+#[utoipa::path(post, path = "/v1/register", tag = "gateways' side", params(Can), request_body = shapes::Register,
+    responses((status = 200, body = shapes::Registration),
+        (status = 202, description = "Come again, with what is to be measured", body = shapes::Pending)))]
 pub(super) async fn register(
     State(service): State<Arc<Service>>,
     Extension(peer): Extension<Peer>,
+    Query(can): Query<Can>,
     Json(register): Json<Register>,
-) -> Result<Json<Registration>, Refused> {
-    let result = registered(&service, &peer, &register).await;
+) -> Result<Response, Refused> {
+    let result = registered(&service, &peer, &register, &can).await;
     let gateway = &register.gateway;
     match &result {
-        Ok(_) => tracing::info!(%gateway, address = %peer.address, "registered"),
+        Ok(Ok(_)) => tracing::info!(%gateway, address = %peer.address, "registered"),
+        Ok(Err(pending)) => {
+            let stamps = pending.measure.len();
+            tracing::info!(%gateway, address = %peer.address, stamps, "asked to measure round trips first");
+        }
         Err(refused) => {
             let problem = &refused.problem;
             tracing::warn!(%gateway, address = %peer.address, code = problem.code, reason = problem.message, "registration refused");
         }
     }
-    result.map(Json)
+    Ok(match result? {
+        Ok(registration) => Json(registration).into_response(),
+        Err(pending) => (StatusCode::ACCEPTED, Json(pending)).into_response(),
+    })
 }
 
-async fn registered(service: &Service, peer: &Peer, register: &Register) -> Result<Registration, Refused> {
+/// What a gateway can do.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Can {
+    /// Measure round trips, where a tenant goes to the nearest stamp: then it may be told to come again with them.
+    #[serde(default)]
+    measures: bool,
+}
+
+async fn registered(
+    service: &Service,
+    peer: &Peer,
+    register: &Register,
+    can: &Can,
+) -> Result<Result<Registration, Pending>, Refused> {
     let enrolment = match &register.answer {
         Some(answer) => by_answer(service, register, answer).await?,
         None => by_certificate(service, peer, &register.gateway).await?,
@@ -62,16 +91,22 @@ async fn registered(service: &Service, peer: &Peer, register: &Register) -> Resu
         Registering { gateway: register.gateway.clone(), enrolment, latencies: register.latencies.clone() };
     // The request first: a gateway that cannot have a certificate shall not take up room.
     let issued = issue(service, &register.request, &register.gateway)?;
-    let ends = issued.not_after;
+    let (ends, measures) = (issued.not_after, can.measures);
     let registered = service.registry.change(move |books| {
+        let measure = if measures { books.to_measure(&registering)? } else { Vec::new() };
+        if !measure.is_empty() {
+            return Ok(Err(Pending { retry_after_ms: 0, measure }));
+        }
         let registered = books.register(&registering)?;
         books.certified(&registering.gateway, ends)?;
-        Ok((registered, books.assigned_revision(&registering.gateway)?))
+        Ok(Ok((registered, books.assigned_revision(&registering.gateway)?)))
     });
-    Ok(registration(service, registered.await?, Some(issued)))
+    Ok(registered.await?.map(|registered| registration(service, registered, Some(issued))))
 }
 
-/// `POST /v1/renew`.
+/// Another certificate for a gateway, by its operational one.
+#[utoipa::path(post, path = "/v1/renew", tag = "gateways' side", request_body = shapes::Renew,
+    responses((status = 200, body = shapes::Registration)))]
 pub(super) async fn renew(
     State(service): State<Arc<Service>>,
     Extension(peer): Extension<Peer>,
@@ -85,15 +120,22 @@ pub(super) async fn renew(
 }
 
 /// What is known already, and how long to wait for news.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Since {
+    /// News after this revision.
     #[serde(default)]
     after: u64,
+    /// Wait for them for at most so many seconds.
     #[serde(default)]
     wait: u64,
 }
 
-/// `GET /v1/assignments?after=REVISION&wait=SECONDS`. There is nothing to wait for unless a tenant is on its way.
+/// What a gateway has, by its operational certificate.
+///
+/// There is nothing to wait for unless a tenant is on its way.
+#[utoipa::path(get, path = "/v1/assignments", tag = "gateways' side", params(Since),
+    responses((status = 200, body = shapes::Registration)))]
 pub(super) async fn assignments(
     State(service): State<Arc<Service>>,
     Extension(peer): Extension<Peer>,

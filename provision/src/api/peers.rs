@@ -141,8 +141,7 @@ pub(super) fn comes_from(peer: &Peer, authority: &[u8], name: &str, now: i64) ->
 pub(super) fn check_authority(der: &[u8]) -> Result<(), PeersError> {
     let what = "the authority to be enrolled";
     let failed = |cause: String| PeersError::Authority { what, cause };
-    let (_, parsed) =
-        x509_parser::parse_x509_certificate(der).map_err(|error| failed(error.to_string()))?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(der).map_err(|error| failed(error.to_string()))?;
     let of_authority = parsed.basic_constraints().ok().flatten().is_some_and(|it| it.value.ca);
     if !of_authority {
         return Err(failed("it is the certificate of no authority".to_owned()));

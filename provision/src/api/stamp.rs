@@ -10,6 +10,7 @@ use serde::Deserialize;
 use wire::ids::StampId;
 use wire::provisioning::{Fenced, Report, Roster};
 
+use super::openapi::shapes;
 use super::peers::Peer;
 use super::problem::Refused;
 use super::{Service, now};
@@ -22,15 +23,20 @@ pub(super) const MAX_WAIT: u64 = 60;
 const GATHER: Duration = Duration::from_millis(20);
 
 /// From where on, and how long to wait for a change.
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Follow {
+    /// Changes after this revision.
     #[serde(default)]
     after: u64,
+    /// Wait for them for at most so many seconds.
     #[serde(default)]
     wait: u64,
 }
 
-/// `GET /v1/stamps/{id}/roster?after=REVISION&wait=SECONDS`.
+/// The changes of a stamp's roster, by its certificate.
+#[utoipa::path(get, path = "/v1/stamps/{id}/roster", tag = "stamps' side", params(("id" = String, Path), Follow),
+    responses((status = 200, body = shapes::Roster)))]
 pub(super) async fn roster(
     State(service): State<Arc<Service>>,
     Extension(peer): Extension<Peer>,
@@ -45,7 +51,8 @@ pub(super) async fn roster(
         changes.mark_unchanged();
         let stamp = id.clone();
         let roster = service.registry.read(move |db| read_roster(db, &stamp, follow.after)).await?;
-        if !roster.entries.is_empty() {
+        // A stamp that knows more than this registry hears of it at once.
+        if !roster.entries.is_empty() || roster.revision < follow.after {
             return Ok(Json(roster));
         }
         match tokio::time::timeout_at(until, changes.changed()).await {
@@ -56,7 +63,9 @@ pub(super) async fn roster(
     }
 }
 
-/// `POST /v1/stamps/{id}/fenced`.
+/// A stamp takes nothing more of a tenant of a gateway, and says what it has landed of it.
+#[utoipa::path(post, path = "/v1/stamps/{id}/fenced", tag = "stamps' side", params(("id" = String, Path)),
+    request_body = shapes::Fenced, responses((status = 204)))]
 pub(super) async fn fenced(
     State(service): State<Arc<Service>>,
     Extension(peer): Extension<Peer>,
@@ -74,7 +83,9 @@ pub(super) async fn fenced(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/stamps/{id}/report`.
+/// A stamp says how it stands.
+#[utoipa::path(post, path = "/v1/stamps/{id}/report", tag = "stamps' side", params(("id" = String, Path)),
+    request_body = shapes::Report, responses((status = 204)))]
 pub(super) async fn report(
     State(service): State<Arc<Service>>,
     Extension(peer): Extension<Peer>,

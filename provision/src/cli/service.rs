@@ -71,6 +71,8 @@ pub(super) enum ServiceCommand {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Prints the OpenAPI document of the service's API.
+    Openapi,
 }
 
 pub(super) fn execute(command: ServiceCommand) -> Reply {
@@ -109,6 +111,7 @@ pub(super) fn execute(command: ServiceCommand) -> Reply {
                 show::date(made.not_after)
             ))?;
         }
+        ServiceCommand::Openapi => print(&crate::api::openapi::document())?,
         ServiceCommand::Backup { file, config } => {
             let data_dir = crate::config::Config::load(&config).map_err(|error| failed(&error))?.data_dir;
             let begun = SystemTime::now();

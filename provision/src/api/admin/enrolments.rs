@@ -44,7 +44,7 @@ struct Detail<'a> {
 /// All enrolments.
 #[utoipa::path(get, path = "/v1/admin/enrolments", tag = "enrolments", params(Paging),
     responses((status = 200, body = Page<EnrolmentView>)))]
-pub(super) async fn list(
+pub(in crate::api) async fn list(
     _: Operator,
     State(service): State<Arc<Service>>,
     Asked(asked): Asked<Paging>,
@@ -62,7 +62,7 @@ pub(super) async fn list(
 /// Enrols a gateway, or a group. The same once more changes nothing.
 #[utoipa::path(post, path = "/v1/admin/enrolments", tag = "enrolments", request_body = NewEnrolment,
     responses((status = 201, body = Enrolled)))]
-pub(super) async fn add(
+pub(in crate::api) async fn add(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Body(new): Body<NewEnrolment>,
@@ -82,7 +82,7 @@ pub(super) async fn add(
 /// One enrolment, without its secret.
 #[utoipa::path(get, path = "/v1/admin/enrolments/{id}", tag = "enrolments", params(("id" = String, Path)),
     responses((status = 200, body = EnrolmentView)))]
-pub(super) async fn one(
+pub(in crate::api) async fn one(
     _: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<EnrolmentId>,
@@ -93,7 +93,7 @@ pub(super) async fn one(
 /// Changes an enrolment: blocked or not, its tenants, its environment.
 #[utoipa::path(patch, path = "/v1/admin/enrolments/{id}", tag = "enrolments", params(("id" = String, Path)),
     request_body = EnrolmentChange, responses((status = 200, body = EnrolmentView)))]
-pub(super) async fn change(
+pub(in crate::api) async fn change(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<EnrolmentId>,
@@ -116,7 +116,7 @@ pub(super) async fn change(
 /// Forgets an enrolment that no gateway came in by.
 #[utoipa::path(delete, path = "/v1/admin/enrolments/{id}", tag = "enrolments", params(("id" = String, Path)),
     responses((status = 204)))]
-pub(super) async fn remove(
+pub(in crate::api) async fn remove(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<EnrolmentId>,
@@ -130,7 +130,7 @@ pub(super) async fn remove(
 /// The key of a gateway of a group, to be put on the gateway. Written down like a change.
 #[utoipa::path(post, path = "/v1/admin/enrolments/{id}/key", tag = "enrolments", params(("id" = String, Path)),
     request_body = KeyQuestion, responses((status = 200, body = KeyAnswer)))]
-pub(super) async fn key(
+pub(in crate::api) async fn key(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<EnrolmentId>,
@@ -141,7 +141,10 @@ pub(super) async fn key(
         return Err(Refused::new(
             StatusCode::CONFLICT,
             "unfit",
-            format!("enrolment {id} is proved by {}: keys are derived from a group's key", found.proof.kind()),
+            format!(
+                "enrolment {id} is proved by {}: keys are derived from a group's key",
+                found.proof.kind()
+            ),
             "enrol a group by a key: `sluice-provision enrolment add --group-key`",
         ));
     };
@@ -179,7 +182,9 @@ fn viewed(enrolment: Enrolment, gateways: u32) -> EnrolmentView {
 fn proved(proof: NewProof) -> Result<(Proof, Option<Bytes>), Refused> {
     let secret = |key: Option<Bytes>| match key {
         Some(key) if KEY_BYTES.contains(&key.0.len()) => Ok((key.0, None)),
-        Some(key) => Err(bad(format!("the key has {} bytes", key.0.len()), "give 16 to 1024 bytes, as base64")),
+        Some(key) => {
+            Err(bad(format!("the key has {} bytes", key.0.len()), "give 16 to 1024 bytes, as base64"))
+        }
         None => {
             let mut key = vec![0; 32];
             SystemRandom::new().fill(&mut key).map_err(|_| Refused::busy())?;
@@ -213,7 +218,8 @@ fn proved(proof: NewProof) -> Result<(Proof, Option<Bytes>), Refused> {
 }
 
 fn certificate(pem: &str) -> Result<Vec<u8>, Refused> {
-    let wrong = |cause: String| bad(format!("the certificate cannot be read: {cause}"), "give it in PEM form");
+    let wrong =
+        |cause: String| bad(format!("the certificate cannot be read: {cause}"), "give it in PEM form");
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| wrong(error.to_string()))?;
     x509_parser::parse_x509_certificate(&der).map_err(|error| wrong(error.to_string()))?;
     Ok(der.to_vec())
@@ -222,7 +228,10 @@ fn certificate(pem: &str) -> Result<Vec<u8>, Refused> {
 /// 64 hexadecimal digits, colons between them or not.
 fn fingerprint(text: &str) -> Result<[u8; 32], Refused> {
     let wrong = || {
-        bad("a fingerprint has 64 hexadecimal digits", "see `openssl x509 -noout -fingerprint -sha256 -in FILE`")
+        bad(
+            "a fingerprint has 64 hexadecimal digits",
+            "see `openssl x509 -noout -fingerprint -sha256 -in FILE`",
+        )
     };
     let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
     let mut digest = [0; 32];
@@ -245,7 +254,10 @@ fn hex(bytes: &[u8]) -> String {
 
 fn check(shares: &[Share]) -> Result<(), Refused> {
     if shares.is_empty() || shares.len() > MAX_SHARES {
-        return Err(bad(format!("{} tenants are named", shares.len()), "name 1 to 64 tenants, each with its devices"));
+        return Err(bad(
+            format!("{} tenants are named", shares.len()),
+            "name 1 to 64 tenants, each with its devices",
+        ));
     }
     for (place, share) in shares.iter().enumerate() {
         if !(1..=MAX_DEVICES).contains(&share.devices) {
@@ -268,10 +280,16 @@ mod tests {
         let plain = "0123456789abcdef".repeat(4);
         let digest = fingerprint(&plain).unwrap();
         assert_eq!(hex(&digest), plain);
-        let colons: Vec<String> =
-            plain.to_uppercase().as_bytes().chunks(2).map(|it| String::from_utf8(it.to_vec()).unwrap()).collect();
+        let colons: Vec<String> = plain
+            .to_uppercase()
+            .as_bytes()
+            .chunks(2)
+            .map(|it| String::from_utf8(it.to_vec()).unwrap())
+            .collect();
         assert_eq!(fingerprint(&colons.join(":")).unwrap(), digest);
-        for wrong in ["", "00", &plain[1..], &format!("{plain}0"), &plain.replace('0', "g"), &plain.replace('0', "+")] {
+        for wrong in
+            ["", "00", &plain[1..], &format!("{plain}0"), &plain.replace('0', "g"), &plain.replace('0', "+")]
+        {
             assert!(fingerprint(wrong).is_err(), "{wrong}");
         }
     }

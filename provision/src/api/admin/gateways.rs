@@ -20,14 +20,15 @@ use crate::registry::{Books, register, unknown};
 /// Gateways that have registered.
 #[utoipa::path(get, path = "/v1/admin/gateways", tag = "gateways", params(GatewayFilter),
     responses((status = 200, body = Page<GatewayView>)))]
-pub(super) async fn list(
+pub(in crate::api) async fn list(
     _: Operator,
     State(service): State<Arc<Service>>,
     Asked(asked): Asked<GatewayFilter>,
 ) -> Result<Json<Page<GatewayView>>, Refused> {
     let (limit, after) = (limit(asked.limit)?, name::<GatewayId>(asked.after.as_deref())?);
     let filter = Filter { stamp: asked.stamp, tenant: asked.tenant, enrolment: asked.enrolment };
-    let found = service.registry.read(move |db| gateways::list(db, &filter, after.as_ref(), limit + 1)).await?;
+    let found =
+        service.registry.read(move |db| gateways::list(db, &filter, after.as_ref(), limit + 1)).await?;
     let views = found.into_iter().map(viewed).collect();
     Ok(Json(page(views, limit, |gateway: &GatewayView| gateway.id.to_string())))
 }
@@ -35,7 +36,7 @@ pub(super) async fn list(
 /// One gateway, with its assignments and moves.
 #[utoipa::path(get, path = "/v1/admin/gateways/{id}", tag = "gateways", params(("id" = String, Path)),
     responses((status = 200, body = GatewayDetail)))]
-pub(super) async fn one(
+pub(in crate::api) async fn one(
     _: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<GatewayId>,
@@ -46,7 +47,7 @@ pub(super) async fn one(
 /// Refuses a gateway everywhere: here at once, at its stamps as soon as they hear of it.
 #[utoipa::path(post, path = "/v1/admin/gateways/{id}/block", tag = "gateways", params(("id" = String, Path)),
     responses((status = 200, body = GatewayDetail)))]
-pub(super) async fn block(
+pub(in crate::api) async fn block(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<GatewayId>,
@@ -57,7 +58,7 @@ pub(super) async fn block(
 /// Takes a blocked gateway again.
 #[utoipa::path(post, path = "/v1/admin/gateways/{id}/unblock", tag = "gateways", params(("id" = String, Path)),
     responses((status = 200, body = GatewayDetail)))]
-pub(super) async fn unblock(
+pub(in crate::api) async fn unblock(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<GatewayId>,
@@ -80,7 +81,7 @@ async fn set_blocked(
 /// Forgets a gateway, so that what was promised for it is free. It may register again while its enrolment lets it.
 #[utoipa::path(delete, path = "/v1/admin/gateways/{id}", tag = "gateways", params(("id" = String, Path)),
     responses((status = 204)))]
-pub(super) async fn remove(
+pub(in crate::api) async fn remove(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<GatewayId>,
@@ -125,5 +126,15 @@ fn viewed(listed: Listed) -> GatewayView {
     let Listed { gateway, assignments, devices } = listed;
     let Gateway { id, enrolment, environment, blocked, registered, seen, certificate_ends } = gateway;
     let (registered, seen) = (seconds(registered), seconds(seen));
-    GatewayView { id, enrolment, environment, blocked, registered, seen, certificate_ends, assignments, devices }
+    GatewayView {
+        id,
+        enrolment,
+        environment,
+        blocked,
+        registered,
+        seen,
+        certificate_ends,
+        assignments,
+        devices,
+    }
 }

@@ -25,7 +25,7 @@ const MAX_LATENCIES: usize = 10_000;
 /// Which stamp would a tenant of a gateway get, and why not the others?
 #[utoipa::path(post, path = "/v1/admin/explain", tag = "insight", request_body = Question,
     responses((status = 200, body = Explanation)))]
-pub(super) async fn explain(
+pub(in crate::api) async fn explain(
     _: Operator,
     State(service): State<Arc<Service>>,
     Body(question): Body<Question>,
@@ -45,8 +45,9 @@ pub(super) async fn explain(
     let (rules, known, present, moves) = read.await?;
     let rules = rules.ok_or_else(|| unknown("tenant", &tenant))?;
     let environment = environment.or_else(|| known.as_ref().map(|gateway| gateway.environment.clone()));
-    let environment: Environment = environment
-        .ok_or_else(|| bad("no environment is named, and the gateway has not registered", "name an environment"))?;
+    let environment: Environment = environment.ok_or_else(|| {
+        bad("no environment is named, and the gateway has not registered", "name an environment")
+    })?;
     let devices = devices.or(present.as_ref().map(|it| it.devices)).unwrap_or(1);
     let gateway: GatewayId = match gateway {
         Some(gateway) => gateway,
@@ -77,7 +78,7 @@ pub(super) async fn explain(
 
 /// How provisioning stands.
 #[utoipa::path(get, path = "/v1/admin/status", tag = "insight", responses((status = 200, body = Status)))]
-pub(super) async fn status(
+pub(in crate::api) async fn status(
     _: Operator,
     State(service): State<Arc<Service>>,
 ) -> Result<Json<Status>, Refused> {
@@ -118,7 +119,7 @@ pub(super) async fn status(
 /// What operators did, the newest first.
 #[utoipa::path(get, path = "/v1/admin/audit", tag = "insight", params(Paging),
     responses((status = 200, body = Page<AuditEntry>)))]
-pub(super) async fn audit(
+pub(in crate::api) async fn audit(
     _: Operator,
     State(service): State<Arc<Service>>,
     Asked(asked): Asked<Paging>,

@@ -12,13 +12,13 @@
 //! Decides nothing: the registry does. Lists are pages by name, or by number with the newest first.
 
 pub mod dto;
-mod enrolments;
-mod gateways;
-mod insight;
-mod operations;
+pub(super) mod enrolments;
+pub(super) mod gateways;
+pub(super) mod insight;
+pub(super) mod operations;
 mod operator;
-mod stamps;
-mod tenants;
+pub(super) mod stamps;
+pub(super) mod tenants;
 
 use std::sync::Arc;
 

@@ -25,7 +25,7 @@ const LONG: Duration = Duration::from_secs(30);
 /// Operations, the newest first.
 #[utoipa::path(get, path = "/v1/admin/operations", tag = "operations", params(OperationFilter),
     responses((status = 200, body = Page<OperationView>)))]
-pub(super) async fn list(
+pub(in crate::api) async fn list(
     _: Operator,
     State(service): State<Arc<Service>>,
     Asked(asked): Asked<OperationFilter>,
@@ -39,7 +39,7 @@ pub(super) async fn list(
 #[utoipa::path(post, path = "/v1/admin/operations", tag = "operations", request_body = NewOperation,
     responses((status = 201, description = "It has begun", body = OperationDetail),
         (status = 200, description = "It was a dry run", body = Plan)))]
-pub(super) async fn start(
+pub(in crate::api) async fn start(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Body(new): Body<NewOperation>,
@@ -72,7 +72,7 @@ pub(super) async fn start(
 /// One operation, with its journal.
 #[utoipa::path(get, path = "/v1/admin/operations/{id}", tag = "operations", params(("id" = i64, Path)),
     responses((status = 200, body = OperationDetail)))]
-pub(super) async fn one(
+pub(in crate::api) async fn one(
     _: Operator,
     State(service): State<Arc<Service>>,
     Number(id): Number,
@@ -83,7 +83,7 @@ pub(super) async fn one(
 /// Ends an operation: moves that are under way are taken back, what has moved has moved.
 #[utoipa::path(post, path = "/v1/admin/operations/{id}/abort", tag = "operations", params(("id" = i64, Path)),
     responses((status = 200, body = OperationDetail)))]
-pub(super) async fn abort(
+pub(in crate::api) async fn abort(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Number(id): Number,
@@ -119,8 +119,20 @@ async fn detail(service: &Service, id: i64) -> Result<OperationDetail, Refused> 
 }
 
 fn viewed(operation: Operation, (under_way, oldest): (u64, Option<Move>)) -> OperationView {
-    let Operation { id, state, mut step, task, window, operator, total, done, skipped, after: _, created, updated } =
-        operation;
+    let Operation {
+        id,
+        state,
+        mut step,
+        task,
+        window,
+        operator,
+        total,
+        done,
+        skipped,
+        after: _,
+        created,
+        updated,
+    } = operation;
     let running = state == OperationState::Running;
     let waited = oldest.as_ref().and_then(|moving| moving.begun).map(|begun| now() - seconds(begun));
     if running

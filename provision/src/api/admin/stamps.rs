@@ -27,7 +27,7 @@ const MAX_ENDPOINT_BYTES: usize = 300;
 /// All stamps.
 #[utoipa::path(get, path = "/v1/admin/stamps", tag = "stamps", params(Paging),
     responses((status = 200, body = Page<StampView>)))]
-pub(super) async fn list(
+pub(in crate::api) async fn list(
     _: Operator,
     State(service): State<Arc<Service>>,
     Asked(asked): Asked<Paging>,
@@ -40,7 +40,7 @@ pub(super) async fn list(
 /// Registers a stamp.
 #[utoipa::path(post, path = "/v1/admin/stamps", tag = "stamps", request_body = NewStamp,
     responses((status = 201, body = StampView)))]
-pub(super) async fn add(
+pub(in crate::api) async fn add(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Body(new): Body<NewStamp>,
@@ -59,7 +59,10 @@ pub(super) async fn add(
         }
         let NewStamp { id, region, environment, endpoints, max_devices, tenancy, ring, weight } = new;
         let state = StampState::Active;
-        books.put_stamp(Stamp { id, region, environment, tenancy, ring, weight, max_devices, state }, &endpoints)
+        books.put_stamp(
+            Stamp { id, region, environment, tenancy, ring, weight, max_devices, state },
+            &endpoints,
+        )
     };
     operator.act(&service, "stamp.add", id.as_str(), &detail, change).await?;
     Ok((StatusCode::CREATED, Json(view(&service, &id).await?)))
@@ -68,7 +71,7 @@ pub(super) async fn add(
 /// One stamp.
 #[utoipa::path(get, path = "/v1/admin/stamps/{id}", tag = "stamps", params(("id" = String, Path)),
     responses((status = 200, body = StampView)))]
-pub(super) async fn one(
+pub(in crate::api) async fn one(
     _: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<StampId>,
@@ -79,7 +82,7 @@ pub(super) async fn one(
 /// Changes a stamp.
 #[utoipa::path(patch, path = "/v1/admin/stamps/{id}", tag = "stamps", params(("id" = String, Path)),
     request_body = StampChange, responses((status = 200, body = StampView)))]
-pub(super) async fn change(
+pub(in crate::api) async fn change(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<StampId>,
@@ -124,7 +127,7 @@ fn changed(books: &mut Books<'_>, id: &StampId, change: StampChange) -> Result<(
 /// Ends the drain of a stamp, and lets it take gateways again.
 #[utoipa::path(post, path = "/v1/admin/stamps/{id}/undrain", tag = "stamps", params(("id" = String, Path)),
     responses((status = 200, body = StampView)))]
-pub(super) async fn undrain(
+pub(in crate::api) async fn undrain(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<StampId>,
@@ -137,7 +140,7 @@ pub(super) async fn undrain(
 /// Forgets a stamp that serves nobody.
 #[utoipa::path(delete, path = "/v1/admin/stamps/{id}", tag = "stamps", params(("id" = String, Path)),
     responses((status = 204)))]
-pub(super) async fn remove(
+pub(in crate::api) async fn remove(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<StampId>,

@@ -22,7 +22,7 @@ const MAX_REGIONS: usize = 64;
 /// All tenants.
 #[utoipa::path(get, path = "/v1/admin/tenants", tag = "tenants", params(Paging),
     responses((status = 200, body = Page<TenantView>)))]
-pub(super) async fn list(
+pub(in crate::api) async fn list(
     _: Operator,
     State(service): State<Arc<Service>>,
     Asked(asked): Asked<Paging>,
@@ -36,7 +36,7 @@ pub(super) async fn list(
 /// Adds a tenant.
 #[utoipa::path(post, path = "/v1/admin/tenants", tag = "tenants", request_body = NewTenant,
     responses((status = 201, body = TenantView)))]
-pub(super) async fn add(
+pub(in crate::api) async fn add(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Body(new): Body<NewTenant>,
@@ -62,7 +62,7 @@ pub(super) async fn add(
 /// One tenant.
 #[utoipa::path(get, path = "/v1/admin/tenants/{id}", tag = "tenants", params(("id" = String, Path)),
     responses((status = 200, body = TenantView)))]
-pub(super) async fn one(
+pub(in crate::api) async fn one(
     _: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<TenantId>,
@@ -73,7 +73,7 @@ pub(super) async fn one(
 /// Changes the rules of a tenant. What is assigned stays where it is: move it, if it is to follow.
 #[utoipa::path(patch, path = "/v1/admin/tenants/{id}", tag = "tenants", params(("id" = String, Path)),
     request_body = TenantChange, responses((status = 200, body = TenantView)))]
-pub(super) async fn change(
+pub(in crate::api) async fn change(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<TenantId>,
@@ -99,7 +99,7 @@ pub(super) async fn change(
 /// Forgets a tenant that nobody serves.
 #[utoipa::path(delete, path = "/v1/admin/tenants/{id}", tag = "tenants", params(("id" = String, Path)),
     responses((status = 204)))]
-pub(super) async fn remove(
+pub(in crate::api) async fn remove(
     operator: Operator,
     State(service): State<Arc<Service>>,
     Named(id): Named<TenantId>,
