@@ -103,7 +103,9 @@ async fn tables_fit_a_hundred_columns_and_json_has_the_names_of_the_api() {
 #[tokio::test]
 async fn rules_are_changed_one_by_one_and_taken_away() {
     let ground = furnished(&["eu-1"]);
-    ground.good("sluice-provision tenant set acme --ring fast --pin eu-1 --dedicated true --policy least-filled");
+    ground.good(
+        "sluice-provision tenant set acme --ring fast --pin eu-1 --dedicated true --policy least-filled",
+    );
     let tenant = ground.json("tenant show acme");
     assert_eq!(tenant["regions"], json!(["eu"]), "what is not named stays");
     assert_eq!((&tenant["ring"], &tenant["pinned"]), (&json!("fast"), &json!("eu-1")));
@@ -112,11 +114,17 @@ async fn rules_are_changed_one_by_one_and_taken_away() {
     assert_eq!((code, said.as_str()), (1, ""), "none fits: a finding, not an error");
     ground.good("sluice-provision tenant set acme --any-ring --unpin --any-region --dedicated false");
     let tenant = ground.json("tenant show acme");
-    assert_eq!((&tenant["ring"], &tenant["pinned"], &tenant["regions"]), (&json!(null), &json!(null), &json!([])));
+    assert_eq!(
+        (&tenant["ring"], &tenant["pinned"], &tenant["regions"]),
+        (&json!(null), &json!(null), &json!([]))
+    );
 
     ground.good("sluice-provision stamp set eu-1 --max-devices 50 --weight 7 --ring fast");
     let stamp = ground.json("stamp show eu-1");
-    assert_eq!((&stamp["max_devices"], &stamp["weight"], &stamp["ring"]), (&json!(50), &json!(7), &json!("fast")));
+    assert_eq!(
+        (&stamp["max_devices"], &stamp["weight"], &stamp["ring"]),
+        (&json!(50), &json!(7), &json!("fast"))
+    );
     assert_eq!(stamp["endpoints"], json!(["quic://eu-1.example:7443"]));
     assert_eq!(ground.json("cordon eu-1")["state"], "cordoned");
     assert_eq!(ground.json("uncordon eu-1")["state"], "active");
@@ -130,14 +138,18 @@ async fn rules_are_changed_one_by_one_and_taken_away() {
     assert_eq!(ground.json("enrolment remove boxes"), json!({"removed": "boxes"}));
     assert_eq!(ground.json("tenant remove acme"), json!({"removed": "acme"}));
     assert_eq!(ground.json("stamp remove eu-1"), json!({"removed": "eu-1"}));
-    assert_eq!(ground.good("sluice-provision stamp list").trim(), "there is no stamp: `sluice-provision stamp add`");
+    assert_eq!(
+        ground.good("sluice-provision stamp list").trim(),
+        "there is no stamp: `sluice-provision stamp add`"
+    );
 }
 
 #[tokio::test]
 async fn gateways_are_enrolled_in_each_way_and_no_key_is_shown_unasked() {
     let ground = furnished(&["eu-1"]);
     let add = |id: &str, by: &str| {
-        let enrol = format!("sluice-provision enrolment add {id} --environment production --tenant acme=5 {by}");
+        let enrol =
+            format!("sluice-provision enrolment add {id} --environment production --tenant acme=5 {by}");
         ground.good(&enrol)
     };
     let made = add("own-1", "--by-new-key own-1.key");
@@ -157,10 +169,15 @@ async fn gateways_are_enrolled_in_each_way_and_no_key_is_shown_unasked() {
     add("makers", "--by-authority staff-ca/ca.crt");
     add("printed", &format!("--by-fingerprint {}", "ab".repeat(32)));
 
-    let (code, said) = ground.bad("enrolment add own-3 --environment production --tenant nobody=5 --by-new-key own-3.key");
+    let (code, said) =
+        ground.bad("enrolment add own-3 --environment production --tenant nobody=5 --by-new-key own-3.key");
     assert_eq!(code, 1, "{said}");
-    assert!(!ground.path().join("own-3.key").exists(), "a key that nothing was enrolled by is not left behind");
-    let (code, said) = ground.bad("enrolment add own-4 --environment production --tenant acme=5 --by-new-key own-1.key");
+    assert!(
+        !ground.path().join("own-3.key").exists(),
+        "a key that nothing was enrolled by is not left behind"
+    );
+    let (code, said) =
+        ground.bad("enrolment add own-4 --environment production --tenant acme=5 --by-new-key own-1.key");
     assert_eq!(code, 1);
     assert!(said.contains("own-1.key") && said.contains("not overwritten"), "{said}");
     assert_eq!(std::fs::read_to_string(ground.path().join("own-1.key")).unwrap(), key);
@@ -208,7 +225,6 @@ async fn a_drain_is_thought_through_watched_and_undone() {
 async fn watching_goes_on_over_a_restart_of_the_service() {
     let mut ground = furnished(&["eu-1", "eu-2"]);
     register(&ground, &["g1", "g2"]).await;
-    ground.good("sluice-provision cordon eu-2");
     let begun = ground.json("move tenant acme --to eu-2 --from eu-1");
     let id = begun["operation"]["id"].as_i64().unwrap();
     let watching = ground.watch(id);
@@ -261,16 +277,37 @@ fn help_teaches_every_command() {
     let top = ground.good("sluice-provision --help");
     assert!(top.contains("First steps") && top.contains("Exit codes"), "{top}");
     for command in [
-        "stamp add", "stamp set", "stamp lost", "tenant add", "tenant set", "enrolment add", "enrolment key",
-        "gateway list", "move tenant", "move gateway", "cordon", "drain", "undrain", "promote", "operation watch",
-        "explain", "status", "audit", "certificate", "backup",
+        "stamp add",
+        "stamp set",
+        "stamp lost",
+        "tenant add",
+        "tenant set",
+        "enrolment add",
+        "enrolment key",
+        "gateway list",
+        "move tenant",
+        "move gateway",
+        "cordon",
+        "drain",
+        "undrain",
+        "promote",
+        "operation watch",
+        "explain",
+        "status",
+        "audit",
+        "certificate",
+        "backup",
     ] {
         let help = ground.good(&format!("sluice-provision {command} --help"));
         assert!(help.contains("Usage: "), "{command}");
         let word = command.split(' ').next().unwrap();
         assert!(top.contains(&format!("  {word} ")), "{word} is not in the overview");
     }
-    for command in ["stamp add", "tenant add", "enrolment add", "gateway list", "drain", "promote", "explain"] {
-        assert!(ground.good(&format!("sluice-provision {command} --help")).contains("Examples:"), "{command}");
+    for command in ["stamp add", "tenant add", "enrolment add", "gateway list", "drain", "promote", "explain"]
+    {
+        assert!(
+            ground.good(&format!("sluice-provision {command} --help")).contains("Examples:"),
+            "{command}"
+        );
     }
 }

@@ -99,11 +99,11 @@ impl Ground {
         command.args(["run", "--config"]).arg(&config).current_dir(self.path());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
+        let mut said = String::new();
         let address = loop {
-            line.clear();
-            assert!(log.read_line(&mut line).unwrap() > 0, "the service did not start");
-            if let Some((_, rest)) = line.split_once("127.0.0.1:") {
+            let before = said.len();
+            assert!(log.read_line(&mut said).unwrap() > 0, "the service did not start: {said}");
+            if let Some((_, rest)) = said[before..].split_once("127.0.0.1:") {
                 let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
                 break SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
             }
@@ -162,7 +162,8 @@ impl Ground {
             let mut after = 0;
             loop {
                 // While the service is away there is no roster.
-                let Some(roster) = roster(&client, &format!("{base}/roster?after={after}&wait=5")).await else {
+                let Some(roster) = roster(&client, &format!("{base}/roster?after={after}&wait=5")).await
+                else {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     continue;
                 };
