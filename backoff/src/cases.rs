@@ -223,3 +223,25 @@ fn a_short_connection_after_parking_leaves_the_new_episode_its_full_length() {
     assert_eq!(episode.on_failure(&policy, &mut ledger, transient(), lost, 0), Decision::Retry { at: lost });
     assert_eq!(episode.why(&policy, lost).elapsed_left, policy.elapsed());
 }
+
+#[test]
+fn while_provisioning_is_asked_it_is_parked_until_the_cool_down_or_until_another_peer_is_assigned() {
+    let (policy, mut ledger) = (Policy::upstream(), Ledger::default());
+    let mut circuit = Circuit::new(Ways { provisioning: true, ..Ways::default() });
+    let mut now = Moment(Duration::from_secs(50));
+    for round in 0..2 {
+        let moved = Outcome::misdirected("moved");
+        let asks = Step::Fallback { to: Fallback::Provisioning };
+        assert_eq!(circuit.on_failure(&policy, &mut ledger, moved, now, 0), asks, "round {round}");
+        let parked = circuit.on_asking(&policy, now, 0);
+        let Step::Parked { until, because: Ended::Asking } = parked else { panic!("{parked:?}") };
+        assert!(until >= now.after(policy.cool_down()));
+        let sentence = circuit.why(&policy, now).sentence(now);
+        assert!(sentence.contains("moved (provisioning is asked who is responsible)"), "{sentence}");
+        now = until;
+    }
+    assert_eq!(ledger.granted(), 2, "to ask is paid for");
+    circuit.on_failure(&policy, &mut ledger, Outcome::misdirected("moved"), now, 0);
+    circuit.on_asking(&policy, now, 0);
+    assert!(circuit.on_event(Event::Assigned, now));
+}

@@ -207,7 +207,7 @@ impl<'a> Model<'a> {
                     Ended::Attempts => prop_assert_eq!(self.retries, policy.attempts()),
                     Ended::Tokens => prop_assert!(self.tokens < 5),
                     Ended::Misdirected => prop_assert!(misdirected),
-                    Ended::ReturnSlot | Ended::Elapsed => {}
+                    Ended::ReturnSlot | Ended::Elapsed | Ended::Asking => {}
                 }
                 if matches!(because, Ended::Attempts | Ended::Elapsed) {
                     let listed = |way| policy.afterwards().contains(&way);

@@ -231,4 +231,48 @@ mod tests {
             assert!(course.routes.better().is_some(), "QUIC is looked for later");
         }
     }
+
+    #[test]
+    fn a_stamp_that_is_not_responsible_is_a_question_to_provisioning_where_there_is_one() {
+        let policy = Policy::upstream();
+        for provisioning in [true, false] {
+            let mut ledger = Ledger::default();
+            let mut course = Course::new(&policy, &[endpoint("a")], LOOK_AGAIN, provisioning);
+            let found = wire::ids::StampId::new("other").unwrap();
+            let ended = (Ended::WrongStamp { found }, false);
+            let step = course.ended(&policy, &mut ledger, ended, Moment::default(), 7).unwrap();
+            let asks = matches!(step, Step::Fallback { to: Fallback::Provisioning });
+            assert_eq!(asks, provisioning, "{step:?}");
+            if asks {
+                let parked = course.asking(&policy, Moment::default(), 7);
+                assert!(matches!(parked, Step::Parked { because: backoff::Ended::Asking, .. }));
+            }
+            assert_eq!(course.routes.next(Moment::default()).unwrap().to_string(), "quic://a:7443");
+        }
+    }
+
+    #[test]
+    fn tenants_that_are_left_out_are_asked_for_less_and_less_often_and_each_time_is_paid_for() {
+        for seed in 0..50_u64 {
+            let (policy, mut ledger, mut left_out) =
+                (Policy::upstream(), Ledger::default(), LeftOut::default());
+            let (mut now, mut random) = (Moment::default(), seed);
+            let mut waits = Vec::new();
+            for _ in 0..17 {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let at = left_out.ask_again(&policy, &mut ledger, "not_yet".to_owned(), now, random);
+                waits.push(at.since(now));
+                now = at;
+            }
+            assert!(waits[0] <= 2 * ASK_AGAIN, "seed {seed}: soon at first");
+            assert!(waits.iter().all(|wait| *wait >= ASK_AGAIN), "seed {seed}: {waits:?}");
+            let paused = waits.iter().filter(|wait| **wait >= policy.cool_down()).count() as u64;
+            assert!(paused >= 1, "seed {seed}: {waits:?}");
+            assert!(ledger.granted() + paused >= 17, "seed {seed}: {} were paid for", ledger.granted());
+            left_out.taken();
+            let again = left_out.ask_again(&policy, &mut ledger, "not_yet".to_owned(), now, random);
+            assert!(again.since(now) <= 2 * ASK_AGAIN, "seed {seed}: once all were taken it begins anew");
+        }
+    }
 }
