@@ -7,10 +7,14 @@
     reason = "a test fails by panicking, also in what it calls"
 )]
 
+mod admin;
+mod admin_operations;
+mod admin_refused;
 mod cli;
 mod cli_ground;
 mod cli_walk;
 mod intruders;
 mod registration;
+mod rollout;
 mod roster;
 mod site;

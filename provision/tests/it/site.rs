@@ -4,12 +4,12 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use provision::allocation::{Policy, Ring, Stamp, StampState, Tenancy};
+use provision::allocation::{self, Policy, Ring, StampState, Tenancy};
 use provision::attestation;
 use provision::model::{Enrolment, Proof, Share, Tenant};
-use provision::registry::Registry;
+use provision::registry::{Books, Registry, RegistryError};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     IsCa, KeyPair, KeyUsagePurpose,
@@ -18,7 +18,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wire::provisioning::{Answer, Bytes, Challenge, Problem, Register, Registration};
+use wire::provisioning::{
+    Answer, Bytes, Challenge, Fenced, Problem, Register, Registration, Roster, RosterEntry, Treatment,
+};
 
 pub(crate) const GROUP_KEY: [u8; 32] = [7; 32];
 
@@ -69,11 +71,12 @@ fn params(name: &str) -> CertificateParams {
 
 /// The service.
 pub(crate) struct Site {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     pub(crate) config: PathBuf,
     pub(crate) ca: Ca,
     child: Option<Child>,
     address: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Site {
@@ -91,9 +94,26 @@ impl Site {
         let config = path.join("provision.toml");
         std::fs::write(&config, CONFIG).unwrap();
         set_up(&path.join("data"), &ca).await;
-        let mut site = Self { config, ca, _folder: folder, child: None, address: ([127, 0, 0, 1], 0).into() };
+        let address = ([127, 0, 0, 1], 0).into();
+        let log = Arc::default();
+        let mut site = Self { config, ca, folder, child: None, address, log };
         site.run();
         site
+    }
+
+    /// What the service has logged up to now.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Does something to the registry while the service is down.
+    pub(crate) async fn while_down(
+        &mut self,
+        change: impl FnOnce(&mut Books<'_>) -> Result<(), RegistryError> + Send + 'static,
+    ) {
+        self.kill();
+        in_registry(&self.folder.path().join("data"), change).await;
+        self.run();
     }
 
     fn run(&mut self) {
@@ -109,17 +129,26 @@ impl Site {
                 break ([127, 0, 0, 1], port.parse().unwrap()).into();
             }
         };
-        // The rest is read, so that the service never waits for somebody to read its log.
-        std::thread::spawn(move || for _ in log.lines() {});
+        // The rest is read too, so that the service never waits for somebody to read its log.
+        let kept = Arc::clone(&self.log);
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                kept.lock().unwrap().push(line);
+            }
+        });
         self.child = Some(child);
     }
 
     /// SIGKILL, and another life on another port.
     pub(crate) fn kill_and_restart(&mut self) {
+        self.kill();
+        self.run();
+    }
+
+    fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        self.run();
     }
 
     pub(crate) fn client(&self, identity: Option<&Identity>) -> Client {
@@ -169,54 +198,89 @@ fn program() -> Command {
 /// Stamps, tenants and enrolments, as an operator would have made them.
 async fn set_up(data: &Path, ca: &Ca) {
     let authority = ca.der();
-    let (registry, writer) = Registry::open(data).unwrap();
-    registry
-        .change(move |books| {
-            for (id, environment) in [("test-1", "test"), ("eu-1", "production"), ("eu-2", "production")] {
-                let stamp = Stamp {
-                    id: id.parse().unwrap(),
-                    region: "eu".parse().unwrap(),
-                    environment: environment.parse().unwrap(),
-                    tenancy: Tenancy::Shared,
-                    ring: Ring::Slow,
-                    weight: 100,
-                    max_devices: 1_000,
-                    state: StampState::Active,
-                };
-                books.put_stamp(stamp, &[format!("quic://{id}.example:7443")])?;
-            }
-            let id = "acme".parse().unwrap();
-            let policy = Policy::Hashed;
-            books.put_tenant(&Tenant {
-                id,
-                regions: vec![],
-                ring: None,
-                dedicated: false,
-                pinned: None,
-                policy,
+    in_registry(data, move |books| {
+        for (id, environment) in [("test-1", "test"), ("eu-1", "production"), ("eu-2", "production")] {
+            let stamp = allocation::Stamp {
+                id: id.parse().unwrap(),
+                region: "eu".parse().unwrap(),
+                environment: environment.parse().unwrap(),
+                tenancy: Tenancy::Shared,
+                ring: Ring::Slow,
+                weight: 100,
+                max_devices: 1_000,
+                state: StampState::Active,
+            };
+            books.put_stamp(stamp, &[format!("quic://{id}.example:7443")])?;
+        }
+        let id = "acme".parse().unwrap();
+        let policy = Policy::Hashed;
+        books.put_tenant(&Tenant {
+            id,
+            regions: vec![],
+            ring: None,
+            dedicated: false,
+            pinned: None,
+            policy,
+        })?;
+        for (id, proof) in [
+            ("by-key", Proof::GroupKey(GROUP_KEY.to_vec())),
+            ("by-authority", Proof::Authority(authority.clone())),
+            ("alone", Proof::Key(b"its own".to_vec())),
+        ] {
+            books.add_enrolment(&Enrolment {
+                id: id.parse().unwrap(),
+                proof,
+                environment: "production".parse().unwrap(),
+                shares: vec![Share { tenant: "acme".parse().unwrap(), devices: 10 }],
+                blocked: false,
             })?;
-            for (id, proof) in [
-                ("by-key", Proof::GroupKey(GROUP_KEY.to_vec())),
-                ("by-authority", Proof::Authority(authority.clone())),
-                ("alone", Proof::Key(b"its own".to_vec())),
-            ] {
-                books.add_enrolment(&Enrolment {
-                    id: id.parse().unwrap(),
-                    proof,
-                    environment: "production".parse().unwrap(),
-                    shares: vec![Share { tenant: "acme".parse().unwrap(), devices: 10 }],
-                    blocked: false,
-                })?;
-            }
-            Ok(())
-        })
-        .await
-        .unwrap();
+        }
+        Ok(())
+    })
+    .await;
+}
+
+async fn in_registry(
+    data: &Path,
+    change: impl FnOnce(&mut Books<'_>) -> Result<(), RegistryError> + Send + 'static,
+) {
+    let (registry, writer) = Registry::open(data).unwrap();
+    registry.change(change).await.unwrap();
     drop(registry);
     tokio::task::spawn_blocking(move || writer.join()).await.unwrap();
 }
 
+/// A stamp in small: it follows its roster, and says at once that it has landed nothing of what leaves it.
+pub(crate) struct Stamp(tokio::task::JoinHandle<()>);
+
+impl Stamp {
+    pub(crate) fn follow(site: &Site, id: &str) -> Self {
+        let (client, id) = (site.client(Some(&site.ca.issue(id))), id.to_owned());
+        Self(tokio::spawn(async move {
+            let mut after = 0;
+            loop {
+                let path = format!("/v1/stamps/{id}/roster?after={after}&wait=30");
+                let roster: Roster = client.get(&path).await.unwrap();
+                after = roster.revision;
+                for RosterEntry { gateway, tenant, epoch, treatment } in roster.entries {
+                    if treatment == (Treatment::Departed { watermark_wanted: true }) {
+                        let fenced = Fenced { gateway, tenant, epoch, landed: vec![] };
+                        client.post::<()>(&format!("/v1/stamps/{id}/fenced"), &fenced).await.unwrap();
+                    }
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Stamp {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Somebody who asks.
+#[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
@@ -231,8 +295,47 @@ impl Client {
         answer(self.http.post(format!("{}{path}", self.base)).json(body).send().await.unwrap()).await
     }
 
+    pub(crate) async fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, (u16, Problem)> {
+        answer(self.http.patch(format!("{}{path}", self.base)).json(body).send().await.unwrap()).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), (u16, Problem)> {
+        answer(self.http.delete(format!("{}{path}", self.base)).send().await.unwrap()).await
+    }
+
+    /// Whatever is asked, e.g. what is no JSON.
+    pub(crate) async fn raw(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Into<Vec<u8>>,
+    ) -> Result<serde_json::Value, (u16, Problem)> {
+        let request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.base));
+        let request = request.header("content-type", "application/json").body(body.into());
+        answer(request.send().await.unwrap()).await
+    }
+
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, (u16, Problem)> {
         answer(self.http.get(format!("{}{path}", self.base)).send().await.unwrap()).await
+    }
+
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        bytes: &[u8],
+    ) -> Result<T, (u16, Problem)> {
+        answer(self.http.put(format!("{}{path}", self.base)).body(bytes.to_vec()).send().await.unwrap()).await
+    }
+
+    /// What is no JSON.
+    pub(crate) async fn bytes(&self, path: &str) -> Vec<u8> {
+        let response = self.http.get(format!("{}{path}", self.base)).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200, "{path}");
+        response.bytes().await.unwrap().to_vec()
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -298,7 +401,8 @@ async fn answer<T: DeserializeOwned>(response: reqwest::Response) -> Result<T, (
     let status = response.status().as_u16();
     let body = response.bytes().await.unwrap();
     if status < 300 {
-        return Ok(serde_json::from_slice(&body).unwrap());
+        let body: &[u8] = if body.is_empty() { b"null" } else { &body };
+        return Ok(serde_json::from_slice(body).unwrap());
     }
     let problem = serde_json::from_slice(&body)
         .unwrap_or_else(|error| panic!("{status}: {error}: {}", String::from_utf8_lossy(&body)));
