@@ -81,7 +81,15 @@ impl Modify for Everywhere {
         for (path, item) in &mut document.paths.paths {
             // A gateway that is not known yet has no certificate, or any.
             let open = matches!(path.as_str(), "/v1/challenge" | "/v1/register");
-            for operation in operations(item) {
+            for (method, operation) in operations(item) {
+                operation.operation_id = Some(name(method, path));
+                for (status, response) in &mut operation.responses.responses {
+                    if let RefOr::T(response) = response
+                        && response.description.is_empty()
+                    {
+                        response.description = words(status).to_owned();
+                    }
+                }
                 if !open {
                     operation.security = Some(vec![SecurityRequirement::new(CERTIFICATE, [""; 0])]);
                 }
@@ -97,7 +105,23 @@ impl Modify for Everywhere {
     }
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
     let PathItem { get, put, post, delete, patch, .. } = item;
-    [get, put, post, delete, patch].into_iter().flatten()
+    let all = [("get", get), ("put", put), ("post", post), ("delete", delete), ("patch", patch)];
+    all.into_iter().filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
+}
+
+/// A name of its own for each: `get_admin_stamps_id`.
+fn name(method: &str, path: &str) -> String {
+    let parts = path.trim_start_matches("/v1/").split('/').map(|part| part.trim_matches(['{', '}']));
+    parts.fold(method.to_owned(), |name, part| format!("{name}_{part}"))
+}
+
+/// What a status says where the route says no more.
+fn words(status: &str) -> &'static str {
+    match status {
+        "201" => "It was made",
+        "204" => "It was done, and there is nothing to say",
+        _ => "The answer",
+    }
 }
