@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use wire::ids::TenantId;
 use wire::provisioning::{Assigned, Backlog};
 
-use crate::provisioning::{Agent, Asking, BoardView, Given, Kept, Setup};
+use crate::provisioning::{Agent, Ask, Asking, BoardView, Given, Kept, Setup};
 use crate::store::{EpochError, Store};
 use crate::uplink::{LinkState, Target, Uplink};
 
@@ -37,11 +37,10 @@ impl Provisioning {
     /// `None` if the configuration says itself where data goes. Asks nobody yet.
     pub(super) fn new(config: &Config, uplink: &Uplink, software: String) -> Option<Self> {
         let (section, gateway) = (config.provisioning.as_ref()?, &config.gateway);
+        let kept = Kept::new(&gateway.data_dir, &section.endpoint, &gateway.id);
+        let (provisioning, gateway) = (section.clone(), gateway.id.clone());
         let setup = Setup {
-            provisioning: section.clone(),
-            gateway: gateway.id.clone(),
-            software,
-            kept: Kept::new(&gateway.data_dir, &section.endpoint, &gateway.id),
+            ask: Ask { provisioning, gateway, software, kept },
             tenants: config.tenants.keys().cloned().collect(),
             policy: config.uplink.as_ref().map(|uplink| uplink.retry.clone())?,
             ledger: uplink.ledger(),

@@ -13,23 +13,21 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use backoff::{Circuit, Event, Ledger, Moment, Outcome, Policy, Step, Ways};
+use backoff::{Circuit, Event, Ledger, Moment, Policy, Step, Ways};
 use gateway_config::{Attest, Provisioning};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use wire::ids::{GatewayId, TenantId};
-use wire::provisioning::{Assigned, Register, Registration, Renew};
+use wire::ids::TenantId;
+use wire::provisioning::{Assigned, Registration};
 
+use super::ask::{Ask, AskError};
 use super::board::{Asking, AssignmentStatus, Board, BoardView};
-use super::client::{CallError, Client, ClientError};
-use super::kept::{Kept, KeptError, Known};
-use super::need::{Because, Need, Open, need, renew_at};
-use super::proof::Proof;
+use super::client::CallError;
+use super::kept::Known;
+use super::need::{Need, Open, need, renew_at};
 use crate::clock;
 use crate::uplink::Astray;
 
-/// While a tenant is on its way to another stamp, one question waits so long for the end of that.
-const WAIT: Duration = Duration::from_secs(30);
 /// The time is looked at this often at least: clocks are set, machines sleep.
 const LOOK: Duration = Duration::from_secs(30);
 /// How often the configured files are looked at while only a person can mend it.
@@ -39,14 +37,8 @@ const SECOND: i64 = 1_000_000_000;
 
 /// What the agent needs.
 pub struct Setup {
-    /// `[provisioning]`.
-    pub provisioning: Provisioning,
-    /// The gateway.
-    pub gateway: GatewayId,
-    /// Product name and version, for the service's logs.
-    pub software: String,
-    /// Where it is kept what was given.
-    pub kept: Kept,
+    /// How questions are asked.
+    pub ask: Ask,
     /// The tenants of the configuration.
     pub tenants: Vec<TenantId>,
     /// `uplink.retry`.
@@ -68,7 +60,11 @@ pub struct Given<'a> {
 
 /// Speaks with provisioning.
 pub struct Agent {
-    setup: Setup,
+    ask: Ask,
+    tenants: Vec<TenantId>,
+    policy: Policy,
+    ledger: Arc<Mutex<Ledger>>,
+    astray: watch::Receiver<Vec<Astray>>,
     board: Board,
     known: Option<Known>,
     open: Open,
@@ -78,44 +74,22 @@ pub struct Agent {
     operator: watch::Receiver<u64>,
 }
 
-/// Why a question came to nothing.
-#[derive(Debug, thiserror::Error)]
-enum AskError {
-    #[error(transparent)]
-    Call(#[from] CallError),
-    #[error(transparent)]
-    Kept(#[from] KeptError),
-    #[error("provisioning has nothing else for what a stamp refuses: {0}")]
-    NothingNew(String),
-}
-
-impl AskError {
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::Call(error) => error.outcome(),
-            // The disk may take writes again; what was given may be right the next time.
-            Self::Kept(_) | Self::NothingNew(_) => Outcome::transient(self.to_string()),
-        }
-    }
-}
-
-impl From<ClientError> for AskError {
-    fn from(error: ClientError) -> Self {
-        Self::Call(error.into())
-    }
-}
-
 impl Agent {
     /// Reads what is kept. Asks nothing yet. `operator` changes when an operator says "now".
     #[must_use]
     pub fn new(setup: Setup, operator: watch::Receiver<u64>) -> Self {
+        let Setup { ask, tenants, policy, ledger, astray } = setup;
         let board = Board::default();
-        board.change(|status| status.endpoint.clone_from(&setup.provisioning.endpoint));
-        let known = setup.kept.load();
+        board.change(|status| status.endpoint.clone_from(&ask.provisioning.endpoint));
+        let known = ask.kept.load();
         // A time that has passed is a time that has passed, whatever the machine's clock says.
         clock::not_before(known.as_ref().map_or(0, |known| known.told.saturating_mul(SECOND)));
         let mut agent = Self {
-            setup,
+            ask,
+            tenants,
+            policy,
+            ledger,
+            astray,
             board,
             known: None,
             open: Open::default(),
@@ -151,13 +125,14 @@ impl Agent {
         loop {
             clock::look();
             self.open.astray = self.strays().is_some();
+            self.open.clock = clock::is_uncertain();
             let need = need(self.known.as_ref(), self.open, self.renew_at, clock::now() / SECOND);
             if let Need::Nothing { until } = need {
                 self.rest(until).await;
                 continue;
             }
             self.asking(need);
-            match self.ask(need).await {
+            match self.ask.ask(need, self.known.as_ref(), self.strays()).await {
                 Ok((known, changes)) => {
                     self.answered(need);
                     self.knows(known);
@@ -175,7 +150,7 @@ impl Agent {
     /// What is refused by the stamp that it is assigned to, as far as it is known here.
     fn strays(&self) -> Option<String> {
         let assigned = &self.known.as_ref()?.registration.assignments;
-        let astray = self.setup.astray.borrow();
+        let astray = self.astray.borrow();
         let still = |it: &&Astray| {
             assigned
                 .iter()
@@ -188,91 +163,7 @@ impl Agent {
     fn unassigned(&self) -> Vec<&TenantId> {
         let assigned = self.assignments().unwrap_or_default();
         let has_none = |tenant: &&TenantId| assigned.iter().all(|assigned| assigned.tenant != **tenant);
-        self.setup.tenants.iter().filter(has_none).collect()
-    }
-
-    /// Asks once, and keeps what is given.
-    async fn ask(&self, need: Need) -> Result<(Known, Changes), AskError> {
-        let strays = self.strays();
-        let kept = self.setup.kept.clone();
-        let before = self.known.clone();
-        let (request, given) = match need {
-            Need::Register(_) => {
-                let request = apart({
-                    let kept = kept.clone();
-                    move || kept.request()
-                })
-                .await?;
-                let given = self.register(&request.request).await?;
-                (Some(request), given)
-            }
-            Need::Renew => {
-                let request = apart({
-                    let kept = kept.clone();
-                    move || kept.request()
-                })
-                .await?;
-                let renew = Renew { request: request.request.clone() };
-                let given = self.operational()?.renew(&renew).await?;
-                (Some(request), given)
-            }
-            Need::Assignments(_) | Need::Nothing { .. } => {
-                let after = before.as_ref().map_or(0, |known| known.registration.revision);
-                (None, self.operational()?.assignments(after, WAIT).await?)
-            }
-        };
-        self.heard(&given);
-        let changes = Changes {
-            assignments: before.as_ref().is_none_or(|known| differ(&known.registration, &given)),
-            identity: request.is_some()
-                || before.as_ref().is_none_or(|known| known.registration.trust != given.trust),
-        };
-        let known = apart(move || match (&request, &before) {
-            (Some(request), _) => kept.registered(request, given),
-            (None, Some(known)) => kept.assigned(known, given),
-            // Assignments are asked for only by who is known.
-            (None, None) => Err(KeptError::Given("assignments without a registration".to_owned())),
-        })
-        .await?;
-        match (need, strays) {
-            (Need::Assignments(Because::Astray), Some(strays)) if !changes.any() => {
-                Err(AskError::NothingNew(strays))
-            }
-            _ => Ok((known, changes)),
-        }
-    }
-
-    async fn register(&self, request: &wire::provisioning::Bytes) -> Result<Registration, AskError> {
-        let Setup { provisioning, gateway, software, .. } = &self.setup;
-        let proof = Proof::load(&provisioning.attest).map_err(ClientError::from)?;
-        let mut register = Register {
-            gateway: gateway.clone(),
-            request: request.clone(),
-            answer: None,
-            latencies: Vec::new(),
-            software: software.clone(),
-        };
-        let client = match proof {
-            Proof::Certificate(pair) => Client::new(provisioning, Some(pair))?,
-            key @ Proof::Key { .. } => {
-                let client = Client::new(provisioning, None)?;
-                let challenge = client.challenge().await?;
-                register.answer = key.answer(&challenge.nonce, gateway, &request.0);
-                client
-            }
-        };
-        Ok(client.register(&register).await?)
-    }
-
-    /// A client that shows the operational certificate.
-    fn operational(&self) -> Result<Client, AskError> {
-        let own = self.setup.kept.own().map_err(ClientError::from)?;
-        Ok(Client::new(&self.setup.provisioning, Some(own))?)
-    }
-
-    /// The answer says how late it is, by a service whose certificate was good.
-    fn heard(&self, given: &Registration) {
-        clock::told(given.now.saturating_mul(SECOND));
+        self.tenants.iter().filter(has_none).collect()
     }
 
     fn knows(&mut self, known: Known) {
@@ -285,7 +176,7 @@ impl Agent {
 
     fn asking(&self, need: Need) {
         let because = because(need);
-        tracing::info!(endpoint = %self.setup.provisioning.endpoint, because, "asking provisioning");
+        tracing::info!(endpoint = %self.ask.provisioning.endpoint, because, "asking provisioning");
         self.board.change(|status| {
             status.state = Asking::Asking;
             status.since = clock::now();
@@ -296,7 +187,7 @@ impl Agent {
     }
 
     fn answered(&mut self, need: Need) {
-        locked(&self.setup.ledger).on_success();
+        locked(&self.ledger).on_success();
         self.circuit.on_connected(self.now());
         self.open.operator = false;
         if matches!(need, Need::Register(_)) {
@@ -314,8 +205,8 @@ impl Agent {
         }
         let now = self.now();
         let step = {
-            let mut ledger = locked(&self.setup.ledger);
-            self.circuit.on_failure(&self.setup.policy, &mut ledger, error.outcome(), now, rand::random())
+            let mut ledger = locked(&self.ledger);
+            self.circuit.on_failure(&self.policy, &mut ledger, error.outcome(), now, rand::random())
         };
         let (state, until) = match step {
             Step::Retry { at } => (Asking::Waiting, Some(at)),
@@ -325,8 +216,8 @@ impl Agent {
             Step::Fallback { .. } => (Asking::Waiting, Some(now)),
         };
         self.tell(state, until, error, now);
-        let before = files(&self.setup.provisioning);
-        let mended = changed(&self.setup.provisioning, before);
+        let before = files(&self.ask.provisioning);
+        let mended = changed(&self.ask.provisioning, before);
         tokio::select! {
             () = sleep_until(self.origin, until) => return,
             () = mended, if until.is_none() => {
@@ -357,7 +248,7 @@ impl Agent {
             AskError::Call(CallError::Refused { problem, .. }) => Some(problem),
             _ => None,
         };
-        let left = self.circuit.why(&self.setup.policy, now).attempts_left;
+        let left = self.circuit.why(&self.policy, now).attempts_left;
         self.board.change(|status| {
             status.state = state;
             status.since = clock::now();
@@ -389,7 +280,7 @@ impl Agent {
             () = tokio::time::sleep(left.min(LOOK)) => {}
             () = said_now(&mut self.operator) => self.open.operator = true,
             // Who could say so is gone only with the uplink.
-            Ok(()) = self.setup.astray.changed() => {}
+            Ok(()) = self.astray.changed() => {}
         }
     }
 
@@ -397,7 +288,7 @@ impl Agent {
     fn show(&self) {
         let Some(known) = &self.known else { return };
         let unassigned: Vec<String> = self.unassigned().into_iter().map(ToString::to_string).collect();
-        let configured = |tenant: &TenantId| self.setup.tenants.contains(tenant);
+        let configured = |tenant: &TenantId| self.tenants.contains(tenant);
         let Registration { environment, assignments, .. } = &known.registration;
         for tenant in &unassigned {
             tracing::warn!(tenant, "provisioning has no stamp for this tenant: its data stays stored");
@@ -430,39 +321,11 @@ impl Agent {
     }
 }
 
-/// What an answer has changed.
-#[derive(Debug, Clone, Copy)]
-struct Changes {
-    assignments: bool,
-    identity: bool,
-}
-
-impl Changes {
-    fn any(self) -> bool {
-        self.assignments || self.identity
-    }
-}
-
-/// Whether links would have to change.
-fn differ(before: &Registration, after: &Registration) -> bool {
-    before.assignments != after.assignments
-}
-
 fn because(need: Need) -> &'static str {
     match need {
         Need::Register(because) | Need::Assignments(because) => because.as_str(),
         Need::Renew => "its certificate is past half of its life",
         Need::Nothing { .. } => "",
-    }
-}
-
-/// The disk is not for this thread.
-async fn apart<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, KeptError> + Send + 'static,
-) -> Result<T, KeptError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(KeptError::Key(error.to_string())),
     }
 }
 

@@ -7,8 +7,6 @@ use std::time::Duration;
 use backoff::Outcome;
 use gateway_config::Provisioning;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect};
-use rustls::pki_types::UnixTime;
-use rustls::time_provider::TimeProvider;
 use serde::de::DeserializeOwned;
 use wire::provisioning::{Challenge, MAX_ANSWER_BYTES, Pending, Problem, Register, Registration, Renew};
 
@@ -120,7 +118,7 @@ impl Client {
             roots.add(authority).map_err(|error| https(&error))?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_details(provider, Arc::new(Judged))
+        let builder = rustls::ClientConfig::builder_with_details(provider, Arc::new(clock::Judged))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| https(&error))?
             .with_root_certificates(roots);
@@ -146,8 +144,14 @@ impl Client {
         read(&answer(self.request(Method::POST, "challenge")?.timeout(ANSWERED_WITHIN)).await?)
     }
 
-    pub(super) async fn register(&self, register: &Register) -> Result<Registration, CallError> {
-        read(&answer(self.request(Method::POST, "register")?.json(register).timeout(ANSWERED_WITHIN)).await?)
+    /// `measures`: whether the service may ask for round trips first ([`CallError::Pending`]).
+    pub(super) async fn register(
+        &self,
+        register: &Register,
+        measures: bool,
+    ) -> Result<Registration, CallError> {
+        let path = format!("register?measures={measures}");
+        read(&answer(self.request(Method::POST, &path)?.json(register).timeout(ANSWERED_WITHIN)).await?)
     }
 
     pub(super) async fn renew(&self, renew: &Renew) -> Result<Registration, CallError> {
@@ -163,17 +167,6 @@ impl Client {
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, CallError> {
         let url = self.base.join(path).map_err(|error| CallError::Nonsense(error.to_string()))?;
         Ok(self.http.request(method, url))
-    }
-}
-
-/// Certificates are judged by the time that the gateway believes, see [`clock`].
-#[derive(Debug)]
-struct Judged;
-
-impl TimeProvider for Judged {
-    fn current_time(&self) -> Option<UnixTime> {
-        let nanoseconds = u64::try_from(clock::now()).unwrap_or_default();
-        Some(UnixTime::since_unix_epoch(Duration::from_nanos(nanoseconds)))
     }
 }
 

@@ -275,3 +275,7 @@ fn fits(own: Pair) -> Result<(), String> {
         .and_then(|certified| certified.keys_match())
         .map_err(|error| format!("a certificate that is not of our key: {error}"))
 }
+
+#[cfg(test)]
+#[path = "kept_tests.rs"]
+mod tests;

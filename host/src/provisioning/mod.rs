@@ -3,19 +3,21 @@
 //! ```text
 //! agent    the one task: looks what is needed, asks, keeps, hands on; when it asks again is `backoff`'s decision
 //! need     what is needed now, if anything: registration, renewal, the assignments as they are now
+//! ask      one question: proof, request, and what is kept of the answer
 //! client   the requests over HTTPS, one attempt each
 //! proof    how the gateway proves who it is: a bootstrap certificate, or a symmetric key
 //! kept     data_dir/provisioned/: key, certificate, assignments, by which the gateway works while provisioning is away
 //! board    how all that stands, for status and people
 //! ```
-//! It asks only when it has no assignment, when a stamp has refused it for good, and from half of its certificate's life on.
-//! A stamp that is away, or answers that it cannot just now, is no reason. Does not know stores or links: what was assigned
-//! is handed to whoever runs the agent.
+//! It asks only when it has no assignment, when a stamp has refused it for good, from half of its certificate's life on, and
+//! when the machine's clock is known to be wrong. A stamp that is away, or answers that it cannot just now, is no reason. Does
+//! not know stores or links: what was assigned is handed to whoever runs the agent.
 //!
 //! Invariants: the operational key is made here and never leaves the machine; what is handed on is on disk before; every
 //! attempt beyond the first is granted by the one ledger; between two questions there is a reason.
 
 mod agent;
+mod ask;
 mod board;
 mod client;
 mod kept;
@@ -23,6 +25,7 @@ mod need;
 mod proof;
 
 pub use agent::{Agent, Given, Setup};
+pub use ask::Ask;
 pub use board::{Asking, AssignmentStatus, BoardView, ProvisioningStatus};
 pub use client::{CallError, ClientError};
 pub use kept::{Kept, KeptError};

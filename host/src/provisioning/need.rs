@@ -33,6 +33,8 @@ pub(super) enum Because {
     Unassigned,
     /// A stamp has refused a tenant for good, or is reached on no way.
     Astray,
+    /// What time it is is not known, and provisioning does.
+    Clock,
     /// An operator says so.
     Operator,
 }
@@ -45,6 +47,7 @@ impl Because {
             Self::Disowned => "provisioning does not know its certificate",
             Self::Unassigned => "a tenant has no stamp",
             Self::Astray => "a stamp has refused a tenant, or cannot be reached",
+            Self::Clock => "what time it is is not known",
             Self::Operator => "an operator said so",
         }
     }
@@ -59,6 +62,8 @@ pub(super) struct Open {
     pub(super) unassigned: bool,
     /// A tenant is refused by the stamp that it is assigned to.
     pub(super) astray: bool,
+    /// The machine's clock is known to be wrong, and no other time is known.
+    pub(super) clock: bool,
     /// An operator said "now".
     pub(super) operator: bool,
 }
@@ -77,6 +82,9 @@ pub(super) fn need(known: Option<&Known>, open: Open, renew_at: i64, now: i64) -
     }
     if open.astray {
         return Need::Assignments(Because::Astray);
+    }
+    if open.clock {
+        return Need::Assignments(Because::Clock);
     }
     if open.operator {
         return Need::Assignments(Because::Operator);
@@ -123,6 +131,7 @@ mod tests {
         assert_eq!(at(astray, 1_000), Need::Assignments(Because::Astray));
         assert_eq!(at(astray, 2_000), Need::Register(Because::Expired));
         assert_eq!(at(Open { operator: true, ..quiet }, 1_000), Need::Assignments(Because::Operator));
+        assert_eq!(at(Open { clock: true, ..quiet }, 1_000), Need::Assignments(Because::Clock));
         assert_eq!(at(Open { unassigned: true, ..astray }, 1_000), Need::Register(Because::Unassigned));
         assert_eq!(at(Open { disowned: true, ..astray }, 1_000), Need::Register(Because::Disowned));
     }
