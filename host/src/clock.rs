@@ -9,20 +9,28 @@
 //!   runs while the machine sleeps). The machine's clock itself is never set: that is the system's.
 //! - *Mended*: once the machine's clock agrees with the time that is believed, it counts again.
 //!
+//! What a device says of its own time is believed whatever it is while time is uncertain; a reading that brings none gets the
+//! time that is believed, and is marked: status `Uncertain` ([`UNCERTAIN_READING`]).
+//!
 //! A clock that is ahead cannot be told from one that is right until a certificate seems expired: that fails closed, and says
 //! so. One per process, as is the machine's clock.
 //!
 //! Invariant: reading the time takes no lock and no more than two calls of the system.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
+use rustls::pki_types::UnixTime;
+use rustls::time_provider::TimeProvider;
 
 /// No gateway of this version was built before (2026-11-18): nanoseconds since 1970 UTC. To be raised with each release.
 pub const EARLIEST: i64 = 1_795_000_000 * SECOND;
 /// So far the machine's clock may be from what provisioning says. Certificates and readings are not in doubt by that.
 pub const TOLERANCE: Duration = Duration::from_secs(60);
+
+/// OPC UA status code `Uncertain` (OPC 10000-4, 7.39): of readings whose time is made up.
+pub const UNCERTAIN_READING: u32 = 0x4000_0000;
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -30,6 +38,13 @@ const SECOND: i64 = 1_000_000_000;
 static CORRECTION: AtomicI64 = AtomicI64::new(0);
 /// The time is made up from the floor: it is after that, nothing more is known.
 static UNCERTAIN: AtomicBool = AtomicBool::new(false);
+static CHANGES: AtomicU32 = AtomicU32::new(0);
+
+/// How often another time was believed since the start: who keeps a reading of the clock takes another one then.
+#[must_use]
+pub fn changes() -> u32 {
+    CHANGES.load(Ordering::Relaxed)
+}
 
 /// The time that is believed: nanoseconds since 1970 UTC.
 #[must_use]
@@ -74,7 +89,7 @@ pub fn not_before(known: i64) -> bool {
 pub fn told(time: i64) -> Option<i64> {
     let ahead = time.saturating_sub(machine());
     let wrong = !within(ahead);
-    let was = UNCERTAIN.swap(false, Ordering::Relaxed);
+    let was = is_uncertain();
     let corrected = CORRECTION.load(Ordering::Relaxed) != 0;
     if wrong {
         believe(time);
@@ -88,7 +103,10 @@ pub fn told(time: i64) -> Option<i64> {
         }
     } else {
         CORRECTION.store(0, Ordering::Relaxed);
+        CHANGES.fetch_add(1, Ordering::Relaxed);
     }
+    // Last: what was taken by the time before is marked.
+    UNCERTAIN.store(false, Ordering::Release);
     wrong.then_some(ahead)
 }
 
@@ -106,9 +124,21 @@ pub fn shown() -> String {
     shown_of(machine())
 }
 
+/// Has TLS judge certificates by the time that is believed.
+#[derive(Debug)]
+pub struct Judged;
+
+impl TimeProvider for Judged {
+    fn current_time(&self) -> Option<UnixTime> {
+        let nanoseconds = u64::try_from(now()).unwrap_or_default();
+        Some(UnixTime::since_unix_epoch(Duration::from_nanos(nanoseconds)))
+    }
+}
+
 fn believe(time: i64) {
     // Nobody means 1970 by it: 0 is taken for "none".
     CORRECTION.store(time.saturating_sub(monotonic()).max(1), Ordering::Relaxed);
+    CHANGES.fetch_add(1, Ordering::Relaxed);
 }
 
 fn within(difference: i64) -> bool {

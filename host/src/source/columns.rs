@@ -10,6 +10,7 @@ use wire::frame::{Column, Frame, Texts, Values};
 
 use super::json::{Cell, Parser};
 use super::shapes::{Kind, Layout, Shape};
+use crate::clock::UNCERTAIN_READING;
 use crate::intake::{Decoded, Originals};
 
 /// Texts of a dictionary that are compared before anything is hashed: states and modes are few.
@@ -61,6 +62,8 @@ pub(crate) struct OpenFrame {
     pub(crate) decoded: Decoded,
     devices: IndexMap<u32>,
     texts: Vec<IndexMap<u64>>,
+    /// Some rows are marked: each further one has a status.
+    marked: bool,
 }
 
 /// What is known of a row besides its cells.
@@ -70,6 +73,8 @@ pub(crate) struct RowHead<'a> {
     pub(crate) payload: &'a [u8],
     pub(crate) fingerprint: u64,
     pub(crate) suspect: bool,
+    /// Its time is made up.
+    pub(crate) uncertain: bool,
 }
 
 impl OpenFrame {
@@ -101,6 +106,7 @@ impl OpenFrame {
             decoded: Decoded { frame, originals, fingerprints, suspects: Vec::new() },
             devices: IndexMap::default(),
             texts,
+            marked: false,
         }
     }
 
@@ -139,6 +145,10 @@ impl OpenFrame {
         if head.suspect {
             suspects.push(u32::try_from(frame.time.len()).unwrap_or(u32::MAX));
         }
+        if head.uncertain || self.marked {
+            self.marked = true;
+            mark(frame, head.uncertain);
+        }
         frame.device.push(head.device);
         frame.time.push(head.time);
         originals.push(head.payload);
@@ -154,6 +164,15 @@ fn values_of(kind: Kind, rows: usize) -> Values {
         Kind::F64 | Kind::Null | Kind::Time | Kind::Open | Kind::Close => {
             Values::F64(Vec::with_capacity(rows))
         }
+    }
+}
+
+/// Says of the row that is about to be added whether its time is made up; those before without a word are good.
+#[cold]
+fn mark(frame: &mut Frame, uncertain: bool) {
+    for column in &mut frame.columns {
+        column.status.resize(frame.time.len(), 0);
+        column.status.push(if uncertain { UNCERTAIN_READING } else { 0 });
     }
 }
 

@@ -432,7 +432,6 @@ fn acknowledge(client: &AsyncClient, ack: Ack) {
 }
 
 fn delivery(publish: Publish) -> Delivery {
-    let arrived = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     Delivery {
         // A retained message may be one that was delivered when it was new.
         again: publish.dup || publish.retain,
@@ -440,6 +439,6 @@ fn delivery(publish: Publish) -> Delivery {
         payload: publish.payload,
         packet: publish.pkid,
         exactly_once: publish.qos == QoS::ExactlyOnce,
-        arrived: i64::try_from(arrived).unwrap_or(i64::MAX),
+        arrived: crate::clock::now(),
     }
 }

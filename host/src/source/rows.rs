@@ -24,6 +24,7 @@ use super::columns::RowHead;
 use super::json::{JsonFault, Parser};
 use super::rules::{Format, Rule};
 use super::shapes::Shapes;
+use crate::clock;
 use crate::intake::{Custody, IdentifierChange, Intake, LaneSender};
 
 /// Most bytes of payload in a batch, before it is sent.
@@ -438,9 +439,14 @@ fn decode<K>(
     }
     let row = parser.parse(message.payload, &mut lane.shapes, route.rule, time_rule)?;
     let time = match row.time {
-        Some(time) => time_rule.within(time, message.arrived)?,
+        Some(time) => match time_rule.within(time, message.arrived) {
+            // Not by a clock that is known to be wrong.
+            Err(_) if clock::is_uncertain() => time,
+            within => within?,
+        },
         None => message.arrived,
     };
+    let uncertain = row.time.is_none() && clock::is_uncertain();
     let Some(shape) = lane.shapes.get(row.shape) else { return Ok(()) };
     let frame = lane.batch.frame(shape.layout, &lane.shapes, &rule.profile, units);
     if route.placed.0 != frame.serial {
@@ -449,7 +455,8 @@ fn decode<K>(
     let repeatable = row.time.is_some() && message.repeats != Repeats::Never;
     let fingerprint = if repeatable { fingerprint_with(route.seed, message.payload) } else { 0 };
     let suspect = repeatable && message.repeats == Repeats::Suspect;
-    let head = RowHead { device: route.placed.1, time, payload: message.payload, fingerprint, suspect };
+    let head =
+        RowHead { device: route.placed.1, time, payload: message.payload, fingerprint, suspect, uncertain };
     frame.push(&head, shape, parser);
     Ok(())
 }

@@ -65,13 +65,10 @@ use crate::outbox::Waiting;
 /// Tells the time: nanoseconds since 1970 UTC. A parameter, so that tests decide what time it is.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// The clock of the machine.
+/// The time that is believed ([`crate::clock`]).
 #[must_use]
 pub fn wall_clock() -> Clock {
-    Arc::new(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
-    })
+    Arc::new(crate::clock::now)
 }
 
 /// What happens when the quota is reached.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wire::ids::{StampId, TenantId};
@@ -270,8 +270,7 @@ impl Board {
     }
 }
 
-/// Nanoseconds since 1970 UTC.
+/// The time that is believed: nanoseconds since 1970 UTC.
 pub(super) fn wall_clock() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    crate::clock::now()
 }

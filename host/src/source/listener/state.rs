@@ -15,6 +15,7 @@ use super::acks::{Ack, Told};
 use super::counters::Counters;
 use super::packet::Answer;
 use super::sessions::{Ended, Progress, Sessions, Table};
+use crate::clock;
 use crate::intake::{Custody, IdentifierChange, Undecodable};
 use crate::source::rows::{Gatherer, TenantIndex};
 
@@ -357,11 +358,14 @@ impl State {
 pub(crate) struct Clock {
     wall: i64,
     read: Instant,
+    /// As of which change of the believed time.
+    changes: u32,
 }
 
 impl Clock {
     fn new() -> Self {
-        Self { wall: wall_clock(), read: Instant::now() }
+        let changes = clock::changes();
+        Self { wall: clock::now(), read: Instant::now(), changes }
     }
 
     /// Now, and now in nanoseconds since 1970 UTC. The wall clock itself is read once a second.
@@ -369,15 +373,10 @@ impl Clock {
     pub(crate) fn now(&mut self) -> (Instant, i64) {
         let now = Instant::now();
         let since = i64::try_from((now - self.read).as_nanos()).unwrap_or(i64::MAX);
-        if since > 1_000_000_000 {
-            *self = Self { wall: wall_clock(), read: now };
+        if since > 1_000_000_000 || self.changes != clock::changes() {
+            *self = Self { changes: clock::changes(), wall: clock::now(), read: now };
             return (now, self.wall);
         }
         (now, self.wall.saturating_add(since))
     }
-}
-
-fn wall_clock() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
