@@ -93,7 +93,7 @@ impl Group<'_> {
             epoch: self.epoch,
             begun: Vec::new(),
         };
-        remove_landed(&transaction, self.landed, &mut effects)?;
+        remove_landed(&transaction, self.landed, self.told, &mut effects)?;
         for (seq, reason) in self.given_up {
             retention::refused(&transaction, *seq, (reason, self.now), self.told, &mut effects)?;
         }
@@ -200,6 +200,7 @@ fn insert_batch(
 fn remove_landed(
     transaction: &Transaction<'_>,
     landed: &RangeSet,
+    told: i64,
     effects: &mut Effects,
 ) -> rusqlite::Result<()> {
     let mut left = LANDED_BATCHES;
@@ -221,7 +222,7 @@ fn remove_landed(
             effects.landed_left.insert_range(reached.next(), to);
         }
         if effects.totals.receipts > 0 {
-            retention::receipts_landed(transaction, from, reached, &mut effects.totals)?;
+            retention::receipts_landed(transaction, (from, reached), told, &mut effects.totals)?;
         }
     }
     Ok(())

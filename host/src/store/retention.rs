@@ -248,14 +248,15 @@ fn write_receipt(
 }
 
 /// The stamp has these numbers, as batches or as receipts: receipts inside the range go, others are cut to what lies
-/// outside (their rows stay, as an upper bound).
+/// outside (their rows stay, as an upper bound), and one around it is made two.
 pub(super) fn receipts_landed(
     transaction: &Transaction<'_>,
-    from: Sequence,
-    to: Sequence,
+    (from, to): (Sequence, Sequence),
+    told: i64,
     totals: &mut Totals,
 ) -> rusqlite::Result<()> {
     let range = (signed(from.0), signed(to.0));
+    part_receipt(transaction, range, told, totals)?;
     let gone = transaction
         .prepare_cached("DELETE FROM receipts WHERE first >= ?1 AND last <= ?2")?
         .execute(range)?;
@@ -266,6 +267,36 @@ pub(super) fn receipts_landed(
     transaction
         .prepare_cached("UPDATE receipts SET last = ?1 - 1 WHERE last BETWEEN ?1 AND ?2 AND first < ?1")?
         .execute(range)?;
+    Ok(())
+}
+
+/// A receipt that begins before the range and ends behind it: one for each side, with its share of the rows.
+fn part_receipt(
+    transaction: &Transaction<'_>,
+    (from, to): (i64, i64),
+    told: i64,
+    totals: &mut Totals,
+) -> rusqlite::Result<()> {
+    let around = transaction
+        .prepare_cached("SELECT id, first, last, rows, reason FROM receipts WHERE first < ?1 AND last > ?2")?
+        .query_row((from, to), |row| {
+            let numbers: (i64, i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok((numbers, row.get::<_, String>(4)?))
+        })
+        .optional()?;
+    let Some(((id, first, last, rows), reason)) = around else { return Ok(()) };
+    let share = |numbers: i64| (rows as f64 * numbers as f64 / (last - first + 1) as f64).ceil() as i64;
+    transaction.prepare_cached("UPDATE receipts SET last = ?2, rows = ?3 WHERE id = ?1")?.execute((
+        id,
+        from - 1,
+        share(from - first),
+    ))?;
+    let newest: i64 =
+        transaction.prepare_cached("SELECT MAX(id) FROM receipts")?.query_row([], |row| row.get(0))?;
+    transaction
+        .prepare_cached("INSERT INTO receipts (id, first, last, rows, reason) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute((newest.max(told) + 1, to + 1, last, share(last - to), reason))?;
+    totals.receipts += 1;
     Ok(())
 }
 

@@ -80,6 +80,27 @@ fn what_has_landed_is_not_given_up_even_if_it_is_not_deleted_yet() {
 }
 
 #[test]
+fn what_the_next_stamp_knows_to_have_landed_is_not_told_as_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = open_in(folder.path(), StoreConfig::default());
+    let store = &opened.store;
+    fill(store, 10);
+    assert!(begin(store, 1, Backlog::Drop));
+    assert_eq!(receipts(store), [(1, 10, 20, MOVED.to_owned())]);
+    // Acknowledgements of the stamp before had been lost: its successor's welcome has them.
+    store.landed(&[(Sequence(4), Sequence(5)), (Sequence(9), Sequence(9))]);
+    store.settle();
+    let three = [(1, 3), (6, 8), (10, 10)];
+    let told: Vec<_> = receipts(store).into_iter().map(|(from, to, ..)| (from, to)).collect();
+    assert_eq!((told, store.totals().receipts), (three.to_vec(), 3));
+    let rows: u64 = receipts(store).iter().map(|(.., rows, _)| rows).sum();
+    assert!((14..=16).contains(&rows), "{rows} rows of 7 batches");
+    store.landed(&[(Sequence(1), Sequence(10))]);
+    store.settle();
+    assert_eq!((receipts(store).len(), store.totals().receipts), (0, 0));
+}
+
+#[test]
 fn a_full_store_whose_stamp_is_gone_begins_an_epoch_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let config = StoreConfig { quota: 1_000, when_full: WhenFull::RejectNew, ..StoreConfig::default() };
