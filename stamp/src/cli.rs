@@ -1,5 +1,7 @@
 //! The command line of `sluice-stamp`.
 
+mod departed;
+
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -59,7 +61,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Receive from gateways until SIGTERM; SIGHUP reloads the roster, or asks provisioning at once
+    /// Receive from gateways until SIGTERM; SIGHUP reloads the roster, or asks provisioning at once, and takes renewed
+    /// certificates, which are also noticed by themselves
     Run {
         /// The configuration file
         #[arg(long, value_name = "FILE")]
@@ -133,6 +136,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Copies of tenants that have gone to another stamp: list, export, delete, receipts
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  sluice-stamp departed list --config stamp.toml\n  \
+        sluice-stamp departed export --config stamp.toml --gateway plant7 --tenant acme -o acme.csv\n  \
+        sluice-stamp departed delete --config stamp.toml --gateway plant7 --tenant acme --yes\n\n\
+        With stamp.delete_departed_after they are deleted by themselves."
+    )]
+    Departed(departed::Command),
 }
 
 /// Where the landing is.
@@ -148,7 +160,7 @@ struct Source {
 }
 
 /// Which rows.
-#[derive(Args)]
+#[derive(Args, Default)]
 struct Filters {
     /// Only of this tenant
     #[arg(long)]
@@ -230,6 +242,7 @@ pub fn main() -> ExitCode {
             export(&from, filters, output.as_deref(), format)
         }
         Command::Status { from, json } => status(&from, json),
+        Command::Departed(command) => departed::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -277,12 +290,15 @@ fn check(config: &Path) -> ExitCode {
 
 impl Source {
     fn open(&self) -> Result<Reader> {
-        let folder = match (&self.config, &self.data_dir) {
+        Ok(Reader::open(&self.folder()?)?)
+    }
+
+    fn folder(&self) -> Result<PathBuf> {
+        Ok(match (&self.config, &self.data_dir) {
             (_, Some(folder)) => folder.clone(),
             (Some(config), None) => Config::load(config)?.data_dir,
             (None, None) => PathBuf::new(),
-        };
-        Ok(Reader::open(&folder)?)
+        })
     }
 }
 

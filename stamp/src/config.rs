@@ -15,6 +15,7 @@
 //! admit_per_second = 500              # gateways let in per second; the others are told when to come
 //! landing_queue_mib = 64              # payload that waits to be written; crowded, it slows the gateways down
 //! keep = "30 d"                       # what landed longer ago is deleted; default: nothing ever is
+//! delete_departed_after = "7 d"       # copies of tenants that went to another stamp longer ago; default: kept
 //!
 //! [provisioning]                      # the roster is followed from there, with the stamp's own certificate
 //! endpoint = "https://provision.example:8443"
@@ -79,6 +80,8 @@ pub struct Config {
     pub landing_queue_mib: NonZeroU32,
     /// How long landed batches are kept; `None`: for ever.
     pub keep: Option<Duration>,
+    /// How long copies of tenants that have gone to another stamp are kept; `None`: until an operator deletes them.
+    pub delete_departed_after: Option<Duration>,
 }
 
 /// Where the gateways and tenants served are known from.
@@ -231,6 +234,7 @@ fn read(
         }
         Ok(())
     });
+    let delete_departed_after = stamp.optional::<Written>("delete_departed_after").map(|written| written.0);
     stamp.finish();
     let config = (|| {
         let listen = listen?;
@@ -250,6 +254,7 @@ fn read(
             admit_per_second: admit_per_second.unwrap_or(ADMIT_PER_SECOND),
             landing_queue_mib: landing_queue_mib.unwrap_or(LANDING_QUEUE_MIB),
             keep: keep.map(|written| written.0),
+            delete_departed_after,
         })
     })();
     (roster, identity, config)
@@ -291,11 +296,12 @@ roster = "/etc/roster.toml"
 
     #[test]
     fn what_has_a_default_can_be_written() {
-        let more = "listen_tcp = \"off\"\nadmit_per_second = 7\nlanding_queue_mib = 1\nkeep = \"30 d\"\n";
+        let more = "listen_tcp = \"off\"\nadmit_per_second = 7\nlanding_queue_mib = 1\nkeep = \"30 d\"\ndelete_departed_after = \"7 d\"\n";
         let config = load(&format!("{GOOD}{more}")).unwrap();
         assert_eq!(config.listen_tcp, None);
         assert_eq!((config.admit_per_second.get(), config.landing_queue_mib.get()), (7, 1));
         assert_eq!(config.keep, Some(Duration::from_secs(30 * 86_400)));
+        assert_eq!(config.delete_departed_after, Some(Duration::from_secs(7 * 86_400)));
         let config = load(&format!("{GOOD}listen_tcp = \"127.0.0.1:9\"\n")).unwrap();
         assert_eq!(config.listen_tcp, Some("127.0.0.1:9".parse().unwrap()));
     }

@@ -17,6 +17,7 @@ use crate::provisioning::{Client, ClientError, Follower, Kept};
 use crate::receiver::listener::Listener;
 use crate::receiver::reset::ResetKeys;
 use crate::receiver::{ListenError, Receiver, now, tcp};
+use crate::renewal::Renewal;
 use crate::roster::Roster;
 
 /// Why a stamp does not start.
@@ -77,7 +78,13 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
             (kept.roster(), Some((client, Arc::new(Mutex::new(kept)))))
         }
     };
-    let tls = identity::server(&config.identity)?;
+    let asked = match (&client, &config.roster) {
+        (Some((client, _)), RosterSource::Provisioning(provisioning)) => {
+            Some((client.clone(), provisioning.clone()))
+        }
+        _ => None,
+    };
+    let (renewal, tls) = Renewal::new(&config.identity, asked)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
@@ -100,16 +107,15 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
     let (stop, stopping) = watch::channel(false);
     let keep = config.keep.map_or(0, |keep| i64::try_from(keep.as_nanos()).unwrap_or(i64::MAX));
     landing.note(Note::Keep, keep).await;
-    let upkeep = Upkeep { landing: landing.clone(), folder: config.data_dir.clone(), keep: config.keep };
+    let upkeep = Upkeep {
+        landing: landing.clone(),
+        folder: config.data_dir.clone(),
+        keep: config.keep,
+        keep_departed: config.delete_departed_after,
+    };
     let desires = Desires::new(Contents::new(&config.data_dir));
-    let receiver = Receiver::new(
-        &config,
-        landing.clone(),
-        writer.line_end(),
-        roster,
-        desires.clone(),
-        stopping.clone(),
-    );
+    let receiver =
+        Receiver::new(&config, landing.clone(), writer.line_end(), roster, desires.clone(), stopping.clone());
     let receiver = Arc::new(receiver);
     let by_quic = listener.serve(Arc::clone(&receiver), stopping.clone());
     let by_tcp = tcp_listener.map(|listener| listener.serve(Arc::clone(&receiver), stopping.clone()));
@@ -140,7 +146,8 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
             desired.run(stopping.clone()).await;
         }
     };
-    let following = async { tokio::join!(following, following_desired) };
+    let renewing = renewal.run(operator.subscribe(), stopping.clone());
+    let following = async { tokio::join!(following, following_desired, renewing) };
     let serving = async { tokio::join!(by_quic, by_tcp, upkeep.run(now, stopping.clone()), following) };
     tokio::pin!(serving);
     loop {
@@ -149,10 +156,12 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
             _ = &mut serving => return Ok(()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => match &config.roster {
-                RosterSource::File(path) => reload(path, &receiver),
-                RosterSource::Provisioning(_) => operator.send_modify(|count| *count += 1),
-            },
+            _ = hangup.recv() => {
+                if let RosterSource::File(path) = &config.roster {
+                    reload(path, &receiver);
+                }
+                operator.send_modify(|count| *count += 1);
+            }
         }
     }
     info!("stopping");

@@ -27,6 +27,8 @@ pub struct Handover {
     pub epoch: u64,
     /// Which of both.
     pub turn: Turn,
+    /// Now: nanoseconds since 1970 UTC.
+    pub now: i64,
 }
 
 /// Whether a tenant comes or goes.
@@ -51,14 +53,14 @@ pub(super) fn hand_over(
     handover: Handover,
     changes: &mut Changes,
 ) -> rusqlite::Result<()> {
-    let Handover { gateway, tenant, epoch, turn } = handover;
+    let Handover { gateway, tenant, epoch, turn, now } = handover;
     let pair = (gateway, tenant);
     let known = ledger.fences.get(&pair).map(|fence| fence.epoch);
     if known.is_some_and(|known| known >= epoch) {
         return Ok(());
     }
     match turn {
-        Turn::Goes { watermark_wanted } => go(db, ledger, pair, (epoch, watermark_wanted), changes),
+        Turn::Goes { watermark_wanted } => go(db, ledger, pair, (epoch, watermark_wanted, now), changes),
         Turn::Comes { landed } => {
             if known.is_some() {
                 db.prepare_cached("DELETE FROM fences WHERE gateway = ?1 AND tenant = ?2")?
@@ -75,7 +77,7 @@ fn go(
     db: &Transaction<'_>,
     ledger: &mut Ledger,
     pair: Pair,
-    (epoch, watermark_wanted): (u64, bool),
+    (epoch, watermark_wanted, now): (u64, bool, i64),
     changes: &mut Changes,
 ) -> rusqlite::Result<()> {
     let mut watermark = Watermark::new();
@@ -93,9 +95,10 @@ fn go(
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     let (gateway, tenant) = (pair.0.as_str(), pair.1.as_str());
     db.prepare_cached(
-        "INSERT OR REPLACE INTO fences (gateway, tenant, epoch, watermark, told) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT OR REPLACE INTO fences (gateway, tenant, epoch, watermark, told, since)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
-    .execute(params![gateway, tenant, epoch as i64, text, !watermark_wanted])?;
+    .execute(params![gateway, tenant, epoch as i64, text, !watermark_wanted, now])?;
     db.prepare_cached("DELETE FROM devices WHERE gateway = ?1 AND tenant = ?2")?
         .execute([gateway, tenant])?;
     // At once, for the next batch of this group; taken back if the commit fails.

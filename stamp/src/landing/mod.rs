@@ -2,12 +2,14 @@
 //!
 //! One SQLite file, `<data_dir>/landing.db`, written by one thread that commits what has queued from all connections
 //! while the last commit ran ([`writer`]). Read by anyone, beside a running stamp ([`reader`]). The schema is drawn in
-//! [`schema`]. [`upkeep`] deletes what is old; [`fences`] hand tenants over to other stamps and take them over. Does not know connections or the network, and opens no payload.
+//! [`schema`]. [`upkeep`] deletes what is old; [`fences`] hand tenants over to other stamps and take them over;
+//! [`departed`] deletes copies of those that have gone. Does not know connections or the network, and opens no payload.
 //!
 //! Invariants: an answer to a batch or receipt is given after the commit that holds it, and exactly one is given for
 //! each; a number of a stream lands once, whatever arrives.
 
 mod changes;
+mod departed;
 mod devices;
 mod disk;
 mod expiry;
@@ -29,6 +31,7 @@ use wire::message::{BatchRefusal, TenantIndex, TenantStream};
 use wire::provisioning::Fenced;
 use wire::ranges::RangeSet;
 
+pub use departed::{Deletion, Departed, EraseError, Eraser};
 pub use disk::Room;
 pub use fences::{Handover, Turn};
 pub use reader::{Batch, FenceStatus, GatewayStatus, Loss, Reader, Selection, Status, StreamStatus};

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use serde::Serialize;
 use wire::ids::Sequence;
 
-use super::{LandingError, Note, Room, file, schema};
+use super::{Deletion, Departed, LandingError, Note, Room, departed, file, schema};
 use crate::roster::RosterStatus;
 
 /// Batches read by one query. While a query is open the database's log cannot be folded into its file, so that a slow
@@ -75,6 +75,8 @@ pub struct Status {
     pub gateways: Vec<GatewayStatus>,
     /// Tenants that have moved to another stamp.
     pub fences: Vec<FenceStatus>,
+    /// Receipts for copies of those that were deleted.
+    pub deletions: Vec<Deletion>,
     /// By which roster gateways are let in, where that is known.
     pub roster: Option<RosterStatus>,
     /// When provisioning last answered: nanoseconds since 1970 UTC; `None`: never, or it is not asked.
@@ -239,6 +241,22 @@ impl Reader {
         self.read_status().map_err(|error| self.error(error))
     }
 
+    /// Tenants that have gone to another stamp, and what is here of them.
+    ///
+    /// # Errors
+    /// [`LandingError::Storage`].
+    pub fn departed(&self) -> Result<Vec<Departed>, LandingError> {
+        departed::departed(&self.connection).map_err(|error| self.error(error))
+    }
+
+    /// Receipts of deletions, the oldest first.
+    ///
+    /// # Errors
+    /// [`LandingError::Storage`].
+    pub fn deletions(&self) -> Result<Vec<Deletion>, LandingError> {
+        departed::deletions(&self.connection).map_err(|error| self.error(error))
+    }
+
     fn read_status(&self) -> rusqlite::Result<Status> {
         let db = &self.connection;
         // One transaction, so that the figures fit together.
@@ -292,6 +310,7 @@ impl Reader {
                     })
                 })?
                 .collect::<Result<_, _>>()?,
+            deletions: departed::deletions(db)?,
             roster: None,
             provisioning_heard_ns: Some(Note::RosterHeard.read(db)?).filter(|heard| *heard > 0),
             registry_went_back_ns: Some(Note::RegistryWentBack.read(db)?).filter(|then| *then > 0),

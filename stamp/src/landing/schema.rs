@@ -1,4 +1,4 @@
-//! The landing's schema, version 3.
+//! The landing's schema, version 4.
 //!
 //! ```text
 //! gateways   gateway text, installation (64 bit), last_seen ns           who came last under which identity
@@ -10,12 +10,14 @@
 //! losses     id, stream, first, last, rows, reason, received ns          receipts for what was given up
 //! devices    gateway, tenant, device, first_seen ns                      what counts towards the capacity
 //! elsewhere  stream, first, last                                         of these numbers, those another stamp has landed
-//! fences     gateway, tenant, epoch, watermark (JSON), told              who is another stamp's, and what had landed here
+//! fences     gateway, tenant, epoch, watermark (JSON), told, since ns    who is another stamp's, and what had landed here
+//! deletions  id, gateway, tenant, epoch, begun ns, finished ns, batches,  receipts for copies deleted of those: see
+//!            rows, bytes, streams (JSON), digest                         `departed`
 //! notes      name, value (64 bit)                                        what the stamp remembers: see `Note`
 //! ```
 //! `landed` is what decides whether a number has landed: it also holds the numbers of receipts, and outlives batches
 //! that are deleted. Version 1 had neither `notes` nor what is about deletion; version 2 had neither
-//! `elsewhere` nor `fences`; both are brought up when they are opened for writing. 64-bit identifiers are stored as SQLite's signed integers, bit by bit.
+//! `elsewhere` nor `fences`, version 3 neither `deletions` nor `since`; they are brought up when they are opened for writing. 64-bit identifiers are stored as SQLite's signed integers, bit by bit.
 
 use std::path::Path;
 
@@ -23,7 +25,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::LandingError;
 
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 const SCHEMA: &str = "
     CREATE TABLE gateways (
@@ -73,6 +75,18 @@ const MOVES: &str = "
     ) WITHOUT ROWID;
     CREATE INDEX fences_untold ON fences (epoch) WHERE told = 0;
     PRAGMA user_version = 3;
+";
+
+/// From version 3 to 4.
+const DEPARTED: &str = "
+    ALTER TABLE fences ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE deletions (
+        id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, tenant TEXT NOT NULL, epoch INTEGER NOT NULL,
+        begun INTEGER NOT NULL, finished INTEGER, batches INTEGER NOT NULL, rows INTEGER NOT NULL,
+        bytes INTEGER NOT NULL, streams TEXT NOT NULL, digest BLOB NOT NULL
+    );
+    CREATE INDEX deletions_of ON deletions (gateway, tenant);
+    PRAGMA user_version = 4;
 ";
 
 /// Something the stamp remembers as one number.
@@ -133,9 +147,10 @@ pub(super) fn open(path: &Path) -> Result<Connection, LandingError> {
     // What remains of the log after that, in bytes.
     connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(error)?;
     let steps: &[&str] = match version(&connection).map_err(error)? {
-        0 => &[SCHEMA, EXPIRY, MOVES],
-        1 => &[EXPIRY, MOVES],
-        2 => &[MOVES],
+        0 => &[SCHEMA, EXPIRY, MOVES, DEPARTED],
+        1 => &[EXPIRY, MOVES, DEPARTED],
+        2 => &[MOVES, DEPARTED],
+        3 => &[DEPARTED],
         VERSION => &[],
         found => return Err(LandingError::Schema { path: path.to_owned(), found, known: VERSION }),
     };

@@ -3,7 +3,7 @@ use wire::ids::StreamId;
 
 use super::*;
 
-fn arrival(installation: u64, now: i64, quota: Option<u32>) -> Arrival {
+pub(super) fn arrival(installation: u64, now: i64, quota: Option<u32>) -> Arrival {
     Arrival {
         gateway: GatewayId::new("plant7").unwrap(),
         installation: InstallationId(installation),
@@ -20,7 +20,7 @@ fn arrival(installation: u64, now: i64, quota: Option<u32>) -> Arrival {
     }
 }
 
-fn batch(stream: StreamKey, seq: u64, devices: &[&str]) -> Landed {
+pub(super) fn batch(stream: StreamKey, seq: u64, devices: &[&str]) -> Landed {
     Landed {
         stream,
         seq: Sequence(seq),
@@ -33,11 +33,11 @@ fn batch(stream: StreamKey, seq: u64, devices: &[&str]) -> Landed {
     }
 }
 
-const CAPACITY: Capacity = Capacity { max_devices: 100, queue_mib: 64 };
-const ACME: TenantIndex = TenantIndex(0);
+pub(super) const CAPACITY: Capacity = Capacity { max_devices: 100, queue_mib: 64 };
+pub(super) const ACME: TenantIndex = TenantIndex(0);
 
 /// Lands one batch and waits for its answer.
-async fn land(lane: &Lane, answers: &mut Answers, batch: Landed) -> Outcome {
+pub(super) async fn land(lane: &Lane, answers: &mut Answers, batch: Landed) -> Outcome {
     lane.land(ACME, batch).await.unwrap();
     answers.recv().await.unwrap().remove(0).outcome
 }
@@ -111,12 +111,12 @@ async fn an_identity_is_free_for_another_installation_after_the_hold() {
 #[test]
 fn a_database_of_a_later_version_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    Connection::open(file(folder.path())).unwrap().pragma_update(None, "user_version", 4).unwrap();
+    Connection::open(file(folder.path())).unwrap().pragma_update(None, "user_version", 5).unwrap();
     assert!(matches!(
         Landing::open(folder.path(), CAPACITY),
-        Err(LandingError::Schema { found: 4, known: 3, .. })
+        Err(LandingError::Schema { found: 5, known: 4, .. })
     ));
-    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Schema { found: 4, .. })));
+    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Schema { found: 5, .. })));
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_database_of_version_1_is_brought_up_and_keeps_all_it_had() {
         .unwrap()
         .execute_batch(include_str!("fixtures/version1.sql"))
         .unwrap();
-    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Older { found: 1, known: 3, .. })));
+    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Older { found: 1, known: 4, .. })));
     let (landing, writer) = Landing::open(folder.path(), CAPACITY).unwrap();
     assert_eq!(writer.line_end(), 0);
     let known = landing.arrive(arrival(1, 0, None)).await.unwrap();
@@ -157,11 +157,27 @@ async fn a_database_of_version_2_is_brought_up_and_keeps_all_it_had() {
     assert_eq!(landing.standing().await.unwrap().untold.len(), 1);
 }
 
+#[tokio::test]
+async fn a_database_of_version_3_is_brought_up_and_keeps_all_it_had() {
+    let folder = tempfile::tempdir().unwrap();
+    Connection::open(file(folder.path()))
+        .unwrap()
+        .execute_batch(include_str!("fixtures/version3.sql"))
+        .unwrap();
+    let (landing, _writer) = Landing::open(folder.path(), CAPACITY).unwrap();
+    assert!(landing.arrive(arrival(1, 0, None)).await.unwrap()[0].fenced);
+    let departed = Reader::open(folder.path()).unwrap().departed().unwrap();
+    assert_eq!(
+        (departed[0].epoch, departed[0].since_ns, departed[0].told, departed[0].rows),
+        (2, 0, true, 6)
+    );
+}
+
 fn ranges(set: &RangeSet) -> Vec<(u64, u64)> {
     set.iter().map(|(from, to)| (from.0, to.0)).collect()
 }
 
-fn set(ranges: &[(u64, u64)]) -> RangeSet {
+pub(super) fn set(ranges: &[(u64, u64)]) -> RangeSet {
     let mut set = RangeSet::new();
     for (from, to) in ranges {
         set.insert_range(Sequence(*from), Sequence(*to));
@@ -175,14 +191,15 @@ fn handover(epoch: u64, turn: Turn) -> Handover {
         tenant: TenantId::new("acme").unwrap(),
         epoch,
         turn,
+        now: 5,
     }
 }
 
-fn goes(epoch: u64) -> Handover {
+pub(super) fn goes(epoch: u64) -> Handover {
     handover(epoch, Turn::Goes { watermark_wanted: true })
 }
 
-fn comes(epoch: u64, landed: &[(u64, u64)]) -> Handover {
+pub(super) fn comes(epoch: u64, landed: &[(u64, u64)]) -> Handover {
     handover(epoch, Turn::Comes { landed: vec![(StreamId(u64::MAX), set(landed))] })
 }
 

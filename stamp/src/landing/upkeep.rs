@@ -1,4 +1,4 @@
-//! Deletes what has landed long enough ago, and says when the disk fills up.
+//! Deletes what has landed long enough ago and copies of tenants that have gone, and says when the disk fills up.
 //!
 //! Deletes in small groups between the commits of what arrives, so that nobody waits for it. What has landed stays known
 //! as landed; only the batches go. The file does not shrink: its free pages are used again. Batches go in the order of
@@ -10,10 +10,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::{Landing, Room};
+use super::{Deletion, EraseError, Eraser, Landing, Room};
 
 /// Longest time between two looks.
 const EVERY: Duration = Duration::from_secs(60);
+/// Shortest.
+const SOON: Duration = Duration::from_millis(100);
 /// Looks while the disk stays low until it is said again: an hour.
 const SAID_EVERY: u32 = 60;
 
@@ -25,24 +27,61 @@ pub struct Upkeep {
     pub folder: PathBuf,
     /// How long batches are kept; `None`: for ever.
     pub keep: Option<Duration>,
+    /// How long copies of tenants that have gone to another stamp are kept; `None`: for ever.
+    pub keep_departed: Option<Duration>,
 }
 
 impl Upkeep {
     /// Runs until `stopping` becomes true. `now` is the wall clock, in nanoseconds since 1970 UTC.
     pub async fn run(self, now: fn() -> i64, mut stopping: watch::Receiver<bool>) {
         // A short time to keep is kept exactly enough.
-        let every = self.keep.map_or(EVERY, |keep| EVERY.min(keep / 10));
+        let shortest = self.keep.into_iter().chain(self.keep_departed).min();
+        let every = shortest.map_or(EVERY, |keep| EVERY.min(keep / 10).max(SOON));
         let mut looks_until_said = 0;
+        let stopped = stopping.clone();
         loop {
             self.look_at_disk(&mut looks_until_said);
             tokio::select! {
-                () = self.expire(now) => {}
+                () = self.delete(now, &stopped) => {}
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             }
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
                 _ = stopping.wait_for(|stopping| *stopping) => return,
             }
+        }
+    }
+
+    async fn delete(&self, now: fn() -> i64, stopping: &watch::Receiver<bool>) {
+        self.expire(now).await;
+        self.erase(now, stopping.clone()).await;
+    }
+
+    /// By a connection of its own, since the copies may be large; a stop waits for the group that is under way.
+    async fn erase(&self, now: fn() -> i64, stopping: watch::Receiver<bool>) {
+        let Some(keep) = self.keep_departed.and_then(|keep| i64::try_from(keep.as_nanos()).ok()) else {
+            return;
+        };
+        let (folder, before) = (self.folder.clone(), now().saturating_sub(keep));
+        let deleting = tokio::task::spawn_blocking(move || -> Result<Vec<Deletion>, EraseError> {
+            Eraser::open(&folder)?.delete_departed_before(before, now, &|| !*stopping.borrow())
+        });
+        match deleting.await {
+            Ok(Ok(deletions)) => {
+                for Deletion { id, gateway, tenant, batches, rows, sha256, .. } in deletions {
+                    info!(
+                        receipt = id,
+                        gateway,
+                        tenant,
+                        batches,
+                        rows,
+                        sha256,
+                        "the copy of a tenant that has gone is deleted"
+                    );
+                }
+            }
+            Ok(Err(error)) => warn!(%error, "a copy of a tenant that has gone could not be deleted"),
+            Err(error) => warn!(%error, "the deletion of copies did not end in good order"),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Requests to provisioning over HTTPS. One attempt each: does not retry, follows no redirect and no proxy.
 
 use std::error::Error;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use backoff::Outcome;
@@ -86,7 +88,8 @@ impl CallError {
 /// The way to provisioning; clones share its connections.
 #[derive(Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    /// With the certificate that holds now.
+    http: Arc<RwLock<reqwest::Client>>,
     /// `https://host:port/v1/stamps/ID/`.
     base: Url,
 }
@@ -122,16 +125,18 @@ impl Client {
         let base = base
             .join(&format!("v1/stamps/{stamp}/"))
             .map_err(|error| ClientError::Endpoint(error.to_string()))?;
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(identity::client(identity, &provisioning.trust)?)
-            .https_only(true)
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECTED_WITHIN)
-            .pool_idle_timeout(IDLE)
-            .build()
-            .map_err(|error| ClientError::Https(chain(&error)))?;
+        let http = Arc::new(RwLock::new(https(identity, &provisioning.trust)?));
         Ok(Self { http, base })
+    }
+
+    /// Asks by what the files hold now, from the next connection on; so do its clones.
+    ///
+    /// # Errors
+    /// [`ClientError`]; it goes on as before then.
+    pub fn renew(&self, identity: &Identity, trust: &Path) -> Result<(), ClientError> {
+        let renewed = https(identity, trust)?;
+        *self.http.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+        Ok(())
     }
 
     /// The roster's changes after a revision; waits so long for the first.
@@ -193,8 +198,20 @@ impl Client {
 
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, CallError> {
         let url = self.base.join(path).map_err(|error| CallError::Nonsense(error.to_string()))?;
-        Ok(self.http.request(method, url))
+        Ok(self.http.read().unwrap_or_else(PoisonError::into_inner).request(method, url))
     }
+}
+
+fn https(identity: &Identity, trust: &Path) -> Result<reqwest::Client, ClientError> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(identity::client(identity, trust)?)
+        .https_only(true)
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECTED_WITHIN)
+        .pool_idle_timeout(IDLE)
+        .build()
+        .map_err(|error| ClientError::Https(chain(&error)))
 }
 
 async fn answer(question: RequestBuilder) -> Result<Vec<u8>, CallError> {

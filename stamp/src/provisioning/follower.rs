@@ -3,6 +3,7 @@
 //! Invariants: the revision moves on only when all before it is durable; a failure of whatever kind ends the round and is
 //! judged by the one circuit; while provisioning is away, nothing changes.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,8 @@ use backoff::{Circuit, Event, Ledger, Moment, Outcome, Policy, Step, Ways};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
-use wire::provisioning::{self, Report, RosterEntry, Treatment};
+use wire::ids::{GatewayId, TenantId};
+use wire::provisioning::{self, Fenced, MAX_WATERMARK_BYTES, Report, RosterEntry, Treatment};
 
 use super::client::{CallError, Client};
 use super::kept::Kept;
@@ -70,6 +72,27 @@ struct Course {
     reported: Option<Instant>,
     /// Whether provisioning answers.
     stands: bool,
+    /// Watermarks that are too long to be told, said once.
+    too_long: HashSet<(GatewayId, TenantId, u64)>,
+}
+
+impl Course {
+    /// A watermark that is too long would be refused each time, and nothing else be followed.
+    fn can_be_told(&mut self, fenced: &Fenced) -> bool {
+        let bytes = serde_json::to_vec(fenced).map_or(0, |text| text.len());
+        if bytes <= MAX_WATERMARK_BYTES {
+            return true;
+        }
+        let Fenced { gateway, tenant, epoch, .. } = fenced;
+        if self.too_long.insert((gateway.clone(), tenant.clone(), *epoch)) {
+            error!(
+                %gateway, %tenant, epoch, bytes, limit = MAX_WATERMARK_BYTES,
+                remedy = "abort the move: it can be repeated when the gateway has sent what is missing in between",
+                "what has landed of a tenant that moves is in too many pieces to be told"
+            );
+        }
+        false
+    }
 }
 
 impl Follower {
@@ -149,10 +172,12 @@ impl Follower {
     async fn tell(&mut self, course: &mut Course) -> Result<(), RoundError> {
         let devices = loop {
             let standing = self.landing.standing().await?;
-            if standing.untold.is_empty() {
+            let mut to_tell = standing.untold;
+            to_tell.retain(|fenced| course.can_be_told(fenced));
+            if to_tell.is_empty() {
                 break standing.devices;
             }
-            for fenced in &standing.untold {
+            for fenced in &to_tell {
                 self.client.fenced(fenced).await?;
                 self.landing.told(fenced).await;
                 info!(gateway = %fenced.gateway, tenant = %fenced.tenant, epoch = fenced.epoch, "provisioning has the watermark");
@@ -238,7 +263,7 @@ fn handover(entry: &RosterEntry) -> Option<Handover> {
         Treatment::Blocked => return None,
     };
     let (gateway, tenant) = (entry.gateway.clone(), entry.tenant.clone());
-    Some(Handover { gateway, tenant, epoch: entry.epoch, turn })
+    Some(Handover { gateway, tenant, epoch: entry.epoch, turn, now: now() })
 }
 
 fn say(entry: &RosterEntry) {

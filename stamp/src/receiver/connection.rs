@@ -13,10 +13,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 use wire::codec;
-use wire::ids::{Sequence, TenantId};
+use wire::ids::TenantId;
 use wire::message::{
     Admission, Batch, BatchRefusal, CloseReason, Hello, Loss, MAX_RANGES, MAX_WELCOME_RANGES, RefusalReason,
-    TenantIndex,
 };
 use wire::session::stamp::{Closed, Event, Session};
 
@@ -56,8 +55,6 @@ const RETURN_AFTER_SHUTDOWN: Duration = Duration::from_secs(1);
 /// A gateway that knows of an assignment before this stamp does asks again after this time, and up to twice it.
 const RETRY_NOT_YET: Duration = Duration::from_secs(1);
 const UNWRITABLE: &str = "the landing cannot be written";
-/// While devices are refused, it is said this often for a gateway.
-const REFUSED_SAID_EVERY: Duration = Duration::from_secs(60);
 /// Devices of one tenant that a connection remembers as landed; beyond, it forgets them all and asks the landing again.
 const MAX_REMEMBERED_DEVICES: usize = 100_000;
 
@@ -110,7 +107,7 @@ pub(super) struct Open {
     /// Whether devices were refused.
     pub(super) refused_devices: bool,
     /// When that was last said.
-    said_refused: Option<Instant>,
+    pub(super) said_refused: Option<Instant>,
     /// In the order of the hello; `None`: not served, or no longer.
     pub(super) tenants: Vec<Option<Tenant>>,
     lane: Lane,
@@ -135,7 +132,7 @@ pub(super) struct Close {
 pub(super) struct Tenant {
     key: StreamKey,
     pub(super) name: TenantId,
-    devices: HashSet<Box<str>>,
+    pub(super) devices: HashSet<Box<str>>,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Greeting<R, W> {
@@ -468,20 +465,6 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
                     }
                 }
             }
-        }
-    }
-}
-
-impl Open {
-    /// A batch has devices too many.
-    fn refuse_devices(&mut self, index: TenantIndex, seq: Sequence, text: &str) {
-        self.refused_devices = true;
-        let Some(Some(tenant)) = self.tenants.get_mut(usize::from(index.0)) else { return };
-        // Remembered as landed by mistake, all of them: ask the landing again.
-        tenant.devices.clear();
-        if self.said_refused.is_none_or(|said| said.elapsed() > REFUSED_SAID_EVERY) {
-            self.said_refused = Some(Instant::now());
-            warn!(gateway = %self.hello.gateway, tenant = %tenant.name, %seq, text, "devices refused; their data waits at the gateway");
         }
     }
 }

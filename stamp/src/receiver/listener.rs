@@ -13,7 +13,7 @@ use quinn_proto::HashedConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::connection::{Greeting, Peer};
 use super::connections::Connections;
@@ -28,25 +28,24 @@ const RECEIVE_WINDOW: u32 = 8 << 20;
 /// A bound UDP port that takes connections.
 pub struct Listener {
     endpoint: Endpoint,
+    tls: watch::Receiver<Arc<rustls::ServerConfig>>,
 }
 
 impl Listener {
-    /// Binds the address. With the keys of its former life it tells gateways of that life's connections that they are gone.
+    /// Binds the address. Handshakes follow `tls`, as it is renewed. With the keys of its former life it tells gateways of that life's connections that they are gone.
     ///
     /// # Errors
     /// [`ListenError`], e.g. if the port is in use.
     pub fn bind(
         address: SocketAddr,
-        tls: rustls::ServerConfig,
+        mut tls: watch::Receiver<Arc<rustls::ServerConfig>>,
         keys: &ResetKeys,
     ) -> Result<Self, ListenError> {
-        let tls = QuicServerConfig::try_from(tls).map_err(|error| ListenError::Tls(error.to_string()))?;
-        let mut config = ServerConfig::with_crypto(Arc::new(tls));
-        config.transport_config(Arc::new(transport()));
+        let config = server(&tls.borrow_and_update())?;
         let endpoint = std::net::UdpSocket::bind(address)
             .and_then(|socket| Endpoint::new(by_keys(keys), Some(config), socket, Arc::new(TokioRuntime)))
             .map_err(|cause| unbound(address, cause))?;
-        Ok(Self { endpoint })
+        Ok(Self { endpoint, tls })
     }
 
     /// The address that is bound, with its port.
@@ -59,7 +58,7 @@ impl Listener {
     }
 
     /// Serves connections until `stopping` becomes true, then ends them in good order.
-    pub async fn serve(self, receiver: Arc<Receiver>, mut stopping: watch::Receiver<bool>) {
+    pub async fn serve(mut self, receiver: Arc<Receiver>, mut stopping: watch::Receiver<bool>) {
         let mut connections = Connections::default();
         loop {
             tokio::select! {
@@ -75,12 +74,24 @@ impl Listener {
                     (None, _) => break,
                 },
                 () = connections.ended() => {}
+                Ok(()) = self.tls.changed() => match server(&self.tls.borrow_and_update()) {
+                    Ok(config) => self.endpoint.set_server_config(Some(config)),
+                    Err(error) => error!(%error, "the renewed certificate cannot be used with QUIC"),
+                },
             }
         }
         connections.end().await;
         self.endpoint.close(VarInt::from_u32(0), b"");
         self.endpoint.wait_idle().await;
     }
+}
+
+fn server(tls: &Arc<rustls::ServerConfig>) -> Result<ServerConfig, ListenError> {
+    let tls =
+        QuicServerConfig::try_from(Arc::clone(tls)).map_err(|error| ListenError::Tls(error.to_string()))?;
+    let mut config = ServerConfig::with_crypto(Arc::new(tls));
+    config.transport_config(Arc::new(transport()));
+    Ok(config)
 }
 
 fn transport() -> TransportConfig {

@@ -5,11 +5,11 @@
 //! gateway that are not concerned go on.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tracing::{debug, info};
-use wire::ids::TenantId;
+use tracing::{debug, info, warn};
+use wire::ids::{Sequence, TenantId};
 use wire::message::{CloseReason, Hello, RefusalReason, TenantIndex};
 
 use super::admission::{self, Allowed, Declined};
@@ -18,6 +18,8 @@ use crate::landing::Limits;
 
 /// The gateway comes again at once, to be let in by what holds now.
 const COME_AGAIN: Option<Duration> = Some(Duration::ZERO);
+/// While devices are refused, it is said this often for a gateway.
+const REFUSED_SAID_EVERY: Duration = Duration::from_secs(60);
 const MOVED: &str = "a tenant has moved to another stamp";
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
@@ -46,7 +48,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         let limits = limits(&open.hello, &allowed);
         if limits != open.limits {
             debug!(gateway = %open.hello.gateway, ?limits, "other quotas");
-            if std::mem::take(&mut open.refused_devices) {
+            if raised(&open.limits, &limits) && std::mem::take(&mut open.refused_devices) {
                 return come_again("there may be room for devices that were refused");
             }
             self.receiver.landing.limit(open.hello.gateway.clone(), limits.clone()).await;
@@ -57,9 +59,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
 
     /// A batch of a tenant has come to the landing after it had moved.
     pub(super) fn fenced(&mut self, open: &mut Open, index: TenantIndex) {
-        let declined = Declined { reason: RefusalReason::Moved, text: MOVED.to_owned() };
-        self.withdraw(open, index, &declined);
-        if open.tenants.iter().all(Option::is_none) && !self.session.is_closed() {
+        let place = usize::from(index.0);
+        if open.tenants.iter().enumerate().any(|(other, tenant)| other != place && tenant.is_some()) {
+            let declined = Declined { reason: RefusalReason::Moved, text: MOVED.to_owned() };
+            self.withdraw(open, index, &declined);
+        } else if !self.session.is_closed() {
             self.session.close(CloseReason::RosterChanged, MOVED, COME_AGAIN);
         }
     }
@@ -70,6 +74,31 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         info!(gateway = %open.hello.gateway, tenant = %tenant.name, %reason, text, "tenant withdrawn");
         self.session.withdraw(index, *reason, text);
     }
+}
+
+impl Open {
+    /// A batch has devices too many.
+    pub(super) fn refuse_devices(&mut self, index: TenantIndex, seq: Sequence, text: &str) {
+        self.refused_devices = true;
+        let Some(Some(tenant)) = self.tenants.get_mut(usize::from(index.0)) else { return };
+        // Remembered as landed by mistake, all of them: ask the landing again.
+        tenant.devices.clear();
+        if self.said_refused.is_none_or(|said| said.elapsed() > REFUSED_SAID_EVERY) {
+            self.said_refused = Some(Instant::now());
+            warn!(gateway = %self.hello.gateway, tenant = %tenant.name, %seq, text, "devices refused; their data waits at the gateway");
+        }
+    }
+}
+
+/// Whether there is more room by one of the quotas.
+fn raised(before: &Limits, now: &Limits) -> bool {
+    let more = |before: Option<u32>, now: Option<u32>| {
+        before.is_some_and(|before| now.is_none_or(|now| now > before))
+    };
+    let of_tenant = |(tenant, now): &(TenantId, Option<u32>)| {
+        before.tenants.iter().any(|(known, before)| known == tenant && more(*before, *now))
+    };
+    more(before.gateway, now.gateway) || now.tenants.iter().any(of_tenant)
 }
 
 /// The quotas of a gateway and of its tenants that are served.

@@ -35,15 +35,18 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A bound TCP port that takes connections.
 pub struct Listener {
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    tls: watch::Receiver<Arc<rustls::ServerConfig>>,
 }
 
 impl Listener {
-    /// Binds the address. To be called within a runtime.
+    /// Binds the address. Handshakes follow `tls`, as it is renewed. To be called within a runtime.
     ///
     /// # Errors
     /// [`ListenError::Bind`], e.g. if the port is in use.
-    pub fn bind(address: SocketAddr, tls: rustls::ServerConfig) -> Result<Self, ListenError> {
+    pub fn bind(
+        address: SocketAddr,
+        tls: watch::Receiver<Arc<rustls::ServerConfig>>,
+    ) -> Result<Self, ListenError> {
         let error = |cause| ListenError::Bind { key: "listen_tcp", address, protocol: "TCP", cause };
         let socket =
             if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(error)?;
@@ -51,12 +54,12 @@ impl Listener {
         socket.set_reuseaddr(true).map_err(error)?;
         socket.bind(address).map_err(error)?;
         let listener = socket.listen(BACKLOG).map_err(error)?;
-        Ok(Self { listener, acceptor: TlsAcceptor::from(Arc::new(tls)) })
+        Ok(Self { listener, tls })
     }
 
     /// Serves connections until `stopping` becomes true, then ends them in good order.
     pub async fn serve(self, receiver: Arc<Receiver>, mut stopping: watch::Receiver<bool>) {
-        let Self { listener, acceptor } = self;
+        let Self { listener, tls } = self;
         let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
         let mut connections = Connections::default();
         loop {
@@ -65,7 +68,8 @@ impl Listener {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, address)) => match Arc::clone(&handshakes).try_acquire_owned() {
                         Ok(handshake) => {
-                            let incoming = Incoming { stream, address, acceptor: acceptor.clone(), handshake };
+                            let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow()));
+                            let incoming = Incoming { stream, address, acceptor, handshake };
                             connections.add(incoming.serve(Arc::clone(&receiver)));
                         }
                         Err(_) => debug!(%address, limit = MAX_HANDSHAKES, "too many handshakes at once"),

@@ -9,12 +9,14 @@
 
 mod capacity;
 mod command_line;
+mod departed;
 mod disk;
 mod door;
 mod gateway;
 mod hostile;
 mod landing;
 mod pace;
+mod renewal;
 mod restart;
 mod roster;
 mod site;
