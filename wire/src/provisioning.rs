@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! gateway   POST /v1/challenge                     → Challenge
-//!           POST /v1/register       Register       → Registration | Pending | Problem
+//!           POST /v1/register?measures=  Register  → Registration | Pending | Problem
 //!           POST /v1/renew          Renew          → Registration | Problem        (by its operational certificate)
 //!           GET  /v1/assignments?after=&wait=      → Registration without certificate
 //! stamp     GET  /v1/stamps/ID/roster?after=&wait= → Roster                         (by its certificate)
@@ -30,7 +30,9 @@ use crate::ranges::RangeSet;
 
 /// Most bytes of an answer that is read; a roster comes in pages far below.
 pub const MAX_ANSWER_BYTES: usize = 8 << 20;
-/// Most bytes of a question.
+/// Most bytes of a watermark ([`Fenced`] as JSON): some 200,000 ranges. A page of a roster is bounded so that one fits.
+pub const MAX_WATERMARK_BYTES: usize = 4 << 20;
+/// Most bytes of any other question.
 pub const MAX_QUESTION_BYTES: usize = 1 << 20;
 /// Most entries of one page of a roster; more than the tenants of a gateway, whose entries change together.
 pub const MAX_ROSTER_ENTRIES: u32 = 5_000;
@@ -181,6 +183,18 @@ pub enum Backlog {
 pub struct Pending {
     /// Not before this time.
     pub retry_after_ms: u64,
+    /// With round trips to these, if it can.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measure: Vec<Candidate>,
+}
+
+/// A stamp that may serve, if it is near.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The stamp.
+    pub stamp: StampId,
+    /// `quic://host:port`, the better first.
+    pub endpoints: Vec<String>,
 }
 
 /// No.

@@ -6,6 +6,9 @@ use wire::provisioning::{MAX_ROSTER_ENTRIES, Roster, RosterEntry, Treatment};
 
 use super::stored;
 
+/// Bytes of watermarks after which a page ends with the revision it is at.
+const PAGE_BYTES: usize = 2 << 20;
+
 /// A stamp's roster after a revision.
 ///
 /// # Errors
@@ -30,8 +33,15 @@ pub fn roster(connection: &Connection, stamp: &StampId, after: u64) -> rusqlite:
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     let mut rows = statement.query(params![stamp.as_str(), after, MAX_ROSTER_ENTRIES])?;
     let mut found: Vec<(i64, RosterEntry)> = Vec::new();
+    let (mut bytes, mut cut) = (0, false);
     while let Some(row) = rows.next()? {
+        let revision: i64 = row.get(0)?;
+        if bytes > PAGE_BYTES && found.last().is_some_and(|(last, _)| *last != revision) {
+            cut = true;
+            break;
+        }
         let watermark: Option<String> = row.get(5)?;
+        bytes += watermark.as_ref().map_or(0, String::len);
         let treatment = match row.get::<_, i64>(6)? {
             0 => Treatment::Served {
                 devices: row.get(4)?,
@@ -46,11 +56,12 @@ pub fn roster(connection: &Connection, stamp: &StampId, after: u64) -> rusqlite:
             epoch: u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default(),
             treatment,
         };
-        found.push((row.get(0)?, entry));
+        found.push((revision, entry));
     }
-    let more = found.len() as u64 >= u64::from(MAX_ROSTER_ENTRIES);
+    let full = !cut && found.len() as u64 >= u64::from(MAX_ROSTER_ENTRIES);
+    let more = cut || full;
     let last = found.last().map_or(newest, |(revision, _)| *revision);
-    if more && found.first().is_some_and(|(first, _)| *first != last) {
+    if full && found.first().is_some_and(|(first, _)| *first != last) {
         // Entries of one revision stay together: the rest of the last one's may not have fitted.
         found.retain(|(revision, _)| *revision != last);
     }

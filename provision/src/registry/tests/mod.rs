@@ -2,6 +2,7 @@
 
 mod hazards;
 mod operations;
+mod pages;
 
 use std::collections::BTreeMap;
 
