@@ -3,18 +3,23 @@
 
 pub mod backlog;
 pub mod bare;
+pub mod crowd;
 pub mod goodput;
 pub mod guests;
 pub mod languages;
 pub mod limits;
 pub mod measure;
 pub mod path;
+pub mod registrations;
 pub mod report;
 pub mod stages;
 pub mod transport;
 
 use anyhow::Result;
 use report::Bench;
+
+/// Gateways connected to one stamp at once: what one is built for.
+const CROWD: u32 = 10_000;
 
 /// Runs what has `only` in its name, or everything.
 ///
@@ -37,6 +42,12 @@ pub fn run(only: Option<&str>) -> Result<Bench> {
     }
     if selected("goodput") {
         goodput::run(&mut bench)?;
+    }
+    if selected("crowd") {
+        crowd::run(&mut bench, CROWD)?;
+    }
+    if selected("registrations") {
+        registrations::run(&mut bench)?;
     }
     // Fetches the tools of the languages if they are missing, so only by name.
     if only.is_some_and(|only| "plugins".contains(only)) {
