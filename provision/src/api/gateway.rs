@@ -113,7 +113,10 @@ pub(super) async fn renew(
     Json(renew): Json<Renew>,
 ) -> Result<Json<Registration>, Refused> {
     let gateway = known(&service, &peer)?;
-    let issued = issue(&service, &renew.request, &gateway)?;
+    let issued = issue(&service, &renew.request, &gateway).inspect_err(|refused| {
+        let reason = &refused.problem.message;
+        tracing::warn!(%gateway, address = %peer.address, reason, "renewal refused");
+    })?;
     let registered = seen(&service, &gateway, &peer, Some(issued.not_after)).await?;
     tracing::info!(%gateway, address = %peer.address, "certificate renewed");
     Ok(Json(registration(&service, registered, Some(issued))))
