@@ -120,7 +120,7 @@ pub(super) async fn myself(service: &Service, peer: &Peer, id: &str) -> Result<S
     }
     let stamp = StampId::new(id).map_err(|error| refused(StatusCode::BAD_REQUEST, error.to_string()))?;
     let wanted = stamp.clone();
-    if service.registry.read(move |db| stamps::list(db, Some(&wanted))).await?.is_empty() {
+    if !service.registry.read(move |db| stamps::is_registered(db, &wanted)).await? {
         return Err(refused(StatusCode::FORBIDDEN, format!("stamp {stamp} is not registered")));
     }
     Ok(stamp)

@@ -135,6 +135,15 @@ impl Books<'_> {
     }
 }
 
+/// Whether a stamp is registered.
+///
+/// # Errors
+/// SQLite's.
+pub fn is_registered(connection: &Connection, id: &StampId) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached("SELECT 1 FROM stamps WHERE id = ?1")?;
+    statement.exists([id.as_str()])
+}
+
 /// All stamps with how full they are, or one of them.
 ///
 /// # Errors
