@@ -154,8 +154,8 @@ fn certificates(world: &World, names: &[String], stamp: SocketAddr) -> Result<Me
         stamp,
         gateways: names.len() as u32,
         trust,
-        certificates: folder.join("crowd.crt"),
-        key: folder.join("crowd.key"),
+        certificates: folder.join("members.crt"),
+        key: folder.join("members.key"),
     };
     std::fs::write(&members.certificates, pem)?;
     std::fs::write(&members.key, key.serialize_pem())?;
@@ -163,10 +163,10 @@ fn certificates(world: &World, names: &[String], stamp: SocketAddr) -> Result<Me
 }
 
 fn start(folder: &Path, members: &Members) -> Result<Process> {
-    let told = folder.join("crowd.json");
+    let told = folder.join("members.json");
     std::fs::write(&told, serde_json::to_vec(members)?)?;
     let mut command = Command::new(std::env::current_exe()?);
-    Process::start("the gateways", command.arg(ARGUMENT).arg(told), &folder.join("crowd.log"))
+    Process::start("the gateways", command.arg(ARGUMENT).arg(told), &folder.join("members.log"))
 }
 
 fn standing(crowd: &Process) -> Result<Standing> {
