@@ -1,6 +1,6 @@
 //! The command line `sluice-provision`: the service itself (`run`, `check`, `authority`, `certificate`, `backup`), and what
 //! an operator asks of it over its API: `stamp`, `tenant`, `enrolment`, `gateway`, `move`, `cordon`, `drain`, `promote`,
-//! `operation`, `explain`, `status`, `audit`.
+//! `operation`, `release`, `rollout`, `explain`, `status`, `audit`.
 //!
 //! Parses, dispatches, and turns answers and errors into words and exit codes. Exit codes: 0 done; 1 refused or failed,
 //! told on standard error; 2 wrong usage; 3 the service does not answer. Secrets are read from files or standard input,
@@ -11,7 +11,9 @@ mod explain;
 mod gateway;
 mod moves;
 mod operation;
+mod release;
 mod reply;
+mod rollout;
 mod service;
 mod show;
 mod stamp;
@@ -54,7 +56,8 @@ First steps (docs/provisioning.md is the whole walk, from nothing to a gateway i
        sluice-provision stamp add eu-1 --region eu --environment production \\
            --max-devices 10000 --endpoint quic://eu-1.example:7443
        sluice-provision tenant add acme --region eu
-       sluice-provision enrolment add line-gateways --environment production --tenant acme=50 --by-new-group-key
+       sluice-provision enrolment add line-gateways --environment production \\
+           --tenant acme=50 --by-new-group-key
        sluice-provision enrolment key line-gateways plant7-line2 > plant7-line2.key
        sluice-provision status
 
@@ -64,7 +67,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the service does not a
 
 /// Tells each gateway, without anyone touching it, which stamp serves which of its tenants.
 #[derive(Debug, Parser)]
-#[command(name = "sluice-provision", version, about, after_help = EXAMPLES)]
+#[command(name = "sluice-provision", version, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -86,6 +89,11 @@ enum Command {
     Moves(moves::MovesCommand),
     /// What was started and goes on by itself: list, show, watch, abort.
     Operation(operation::OperationArguments),
+    /// What a tenant's gateways are to run, published once and then rolled out: add, list, show, desired.
+    Release(release::ReleaseArguments),
+    /// A release on its way from ring to ring, stopped and taken back by itself if it does badly: start, list, show, watch,
+    /// abort.
+    Rollout(rollout::RolloutArguments),
     /// Says where a tenant of a gateway would go now, and why each other stamp is not it. Exit code 1 if there is none.
     Explain(explain::ExplainArguments),
     /// How the service stands: how much there is, how full each stamp is and until when it lasts, what goes on.
@@ -166,6 +174,8 @@ pub fn main() -> ExitCode {
         Command::Gateway(arguments) => arguments.with.json,
         Command::Moves(command) => command.with().json,
         Command::Operation(arguments) => arguments.with.json,
+        Command::Release(arguments) => arguments.with.json,
+        Command::Rollout(arguments) => arguments.with.json,
         Command::Explain(arguments) => arguments.with.json,
         Command::Status(arguments) => arguments.with.json,
         Command::Audit(arguments) => arguments.with.json,
@@ -185,6 +195,8 @@ fn execute(command: Command) -> Reply {
         Command::Gateway(arguments) => asking(gateway::execute(arguments)),
         Command::Moves(command) => asking(moves::execute(command)),
         Command::Operation(arguments) => asking(operation::execute(arguments)),
+        Command::Release(arguments) => asking(release::execute(arguments)),
+        Command::Rollout(arguments) => asking(rollout::execute(arguments)),
         Command::Explain(arguments) => asking(explain::execute(arguments)),
         Command::Status(arguments) => asking(status::execute(arguments)),
         Command::Audit(arguments) => asking(status::audit(arguments)),

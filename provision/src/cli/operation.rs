@@ -7,11 +7,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use wire::table::{Set, count, table};
 
 use super::reply::{Reply, answer, line, print};
-use super::show::{about, age, facts, list, moment, names, now, some, word};
+use super::show::{about, age, cut, facts, list, moment, names, now, some, word};
 use super::{Part, With};
 use crate::api::admin::dto::{OperationDetail, OperationFilter, OperationState, OperationView, Task};
-use crate::operator::Client;
 use crate::operator::watch::{Seen, until_ended};
+use crate::operator::{Client, OperatorError};
 
 /// Names of gateways or tenants that are shown of a task.
 const MAX_NAMED: usize = 3;
@@ -92,27 +92,32 @@ pub(super) async fn execute(OperationArguments { with, command }: OperationArgum
 pub(super) async fn watch(client: &Client, json: bool, id: i64) -> Reply {
     let mut before: Option<OperationView> = None;
     let mut told = Ok(());
-    let ended = until_ended(client, id, |seen| {
-        let said = match seen {
-            Seen::Operation(detail) if has_changed(before.as_ref(), &detail.operation) => {
-                let first = before.is_none();
-                let view = before.insert(detail.operation.clone());
-                match (json, first) {
-                    (true, _) => line(&detail),
-                    (false, true) => print(&format!("{}{}", heading(view), progress(view))),
-                    (false, false) => print(&progress(view)),
+    let has_ended = |detail: &OperationDetail| detail.operation.state != OperationState::Running;
+    let ended = until_ended(
+        async || client.operation(id).await,
+        has_ended,
+        |seen| {
+            let said = match seen {
+                Seen::State(detail) if has_changed(before.as_ref(), &detail.operation) => {
+                    let first = before.is_none();
+                    let view = before.insert(detail.operation.clone());
+                    match (json, first) {
+                        (true, _) => line(&detail),
+                        (false, true) => print(&format!("{}{}", heading(view), progress(view))),
+                        (false, false) => print(&progress(view)),
+                    }
                 }
+                Seen::State(_) => Ok(()),
+                Seen::Failed(error, wait) => {
+                    asking_again(error, wait);
+                    Ok(())
+                }
+            };
+            if told.is_ok() {
+                told = said;
             }
-            Seen::Operation(_) => Ok(()),
-            Seen::Failed(error, wait) => {
-                eprintln!("{error}; asking again in {}", shown(wait));
-                Ok(())
-            }
-        };
-        if told.is_ok() {
-            told = said;
-        }
-    })
+        },
+    )
     .await?;
     told?;
     Ok(match ended.operation.state {
@@ -121,8 +126,10 @@ pub(super) async fn watch(client: &Client, json: bool, id: i64) -> Reply {
     })
 }
 
-fn shown(wait: Duration) -> String {
-    wire::when::show_span(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX).saturating_mul(1_000_000))
+/// Says that there was no answer; the watching goes on.
+pub(super) fn asking_again(error: &OperatorError, wait: Duration) {
+    let wait = Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    eprintln!("{error}; asking again in {}", backoff::duration::format(wait));
 }
 
 /// Whether there is anything new to tell; an estimate alone is none.
@@ -218,7 +225,7 @@ pub(super) fn operations(operations: &[OperationView]) -> String {
                 count(operation.done),
                 count(operation.total),
                 format!("{} ago", age(operation.created, now)),
-                task(&operation.task),
+                cut(&task(&operation.task), 60),
             ]
         })
         .collect();

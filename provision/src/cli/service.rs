@@ -1,6 +1,6 @@
 //! The service itself: run, check, and what is made before it runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -106,8 +106,8 @@ pub(super) fn execute(command: ServiceCommand) -> Reply {
                 loaded.certify(&name, &hosts, life, show::now(), &folder).map_err(|error| failed(&error))?;
             print(&format!(
                 "made {} and {}, good until {}: keep the key secret\n",
-                made.certificate.display(),
-                made.key.display(),
+                plain(&made.certificate),
+                plain(&made.key),
                 show::date(made.not_after)
             ))?;
         }
@@ -126,4 +126,9 @@ pub(super) fn execute(command: ServiceCommand) -> Reply {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Without the `./` of the folder that one is in.
+fn plain(path: &Path) -> std::path::Display<'_> {
+    path.strip_prefix(".").unwrap_or(path).display()
 }

@@ -68,6 +68,14 @@ pub(super) fn shares(shares: &[Share]) -> String {
     names(&shares)
 }
 
+/// A text in a table that has its length elsewhere: its beginning.
+pub(super) fn cut(text: &str, characters: usize) -> String {
+    if text.chars().count() <= characters {
+        return text.to_owned();
+    }
+    text.chars().take(characters.saturating_sub(1)).chain(['…']).collect()
+}
+
 /// Something, or [`NOTHING`].
 pub(super) fn or_nothing<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| NOTHING.to_owned(), show)
@@ -106,6 +114,7 @@ mod tests {
         assert_eq!(age(0, 3 * 86_400 + 5), "3 d");
         assert_eq!(age(10, 0), "0 s", "a clock that is ahead");
         assert_eq!(date(1_790_000_000), "2026-09-21");
+        assert_eq!((cut("gate", 4), cut("gates", 4)), ("gate".into(), "gat…".into()));
         assert_eq!((some(1, "move"), some(2_000, "move")), ("1 move".into(), "2,000 moves".into()));
     }
 

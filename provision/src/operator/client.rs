@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Method, Response, StatusCode, Url, redirect};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
@@ -19,6 +19,8 @@ use super::access::Access;
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 /// An answer has come within this time; a dry run of a large drain takes a while.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+/// An upload has come through within this time: 64 MiB at 1 Mbit/s.
+const UPLOADED_WITHIN: Duration = Duration::from_secs(600);
 /// An idle connection is kept for less than the service keeps it.
 const IDLE: Duration = Duration::from_secs(20);
 /// Most characters of an answer that is no [`Problem`] that are shown.
@@ -176,6 +178,18 @@ impl Client {
         serde_json::from_slice(&body).map_err(|error| self.nonsense(error.to_string()))
     }
 
+    /// Sends a file's bytes.
+    pub(super) async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        bytes: Vec<u8>,
+    ) -> Result<T, OperatorError> {
+        let url = self.base.join(path).map_err(|error| self.nonsense(error.to_string()))?;
+        let request = self.http.put(url).header("content-type", "application/octet-stream").body(bytes);
+        let body = self.answered(request.timeout(UPLOADED_WITHIN)).await?;
+        serde_json::from_slice(&body).map_err(|error| self.nonsense(error.to_string()))
+    }
+
     /// Asks, and takes the answer as it is.
     pub(super) async fn bytes(
         &self,
@@ -188,6 +202,10 @@ impl Client {
         if let Some(question) = question {
             request = request.json(question);
         }
+        self.answered(request).await
+    }
+
+    async fn answered(&self, request: RequestBuilder) -> Result<Vec<u8>, OperatorError> {
         let response = request.send().await.map_err(|error| self.failed(&error))?;
         let status = response.status();
         let body = self.body(response).await?;

@@ -22,8 +22,8 @@ pub struct Wanted<'a> {
     pub limit: Option<u64>,
 }
 
-type Answer<T> = Result<T, OperatorError>;
-const NOTHING: Option<&()> = None;
+pub(super) type Answer<T> = Result<T, OperatorError>;
+pub(super) const NOTHING: Option<&()> = None;
 
 impl Client {
     /// How the service stands.
@@ -290,7 +290,7 @@ impl Client {
     }
 
     /// As many pages as it takes; `path` ends with `?` or `&`.
-    async fn list<T>(&self, path: &str, wanted: Wanted<'_>) -> Answer<Page<T>>
+    pub(super) async fn list<T>(&self, path: &str, wanted: Wanted<'_>) -> Answer<Page<T>>
     where
         T: DeserializeOwned + Serialize,
     {

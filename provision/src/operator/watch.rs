@@ -1,6 +1,6 @@
-//! Waiting for an operation to end.
+//! Waiting for something to end: an operation, a rollout.
 //!
-//! It is asked for every [`EVERY`]; a service that does not answer is asked again by the rules of `backoff`, so a restart of
+//! It is looked at every [`EVERY`]; a service that does not answer is asked again by the rules of `backoff`, so a restart of
 //! it is waited out, and an outage is not.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,30 +9,29 @@ use backoff::random::Random;
 use backoff::{Decision, Episode, Ledger, Moment, Outcome, Policy};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::client::{Client, OperatorError};
-use crate::api::admin::dto::{OperationDetail, OperationState};
+use super::client::OperatorError;
 
-/// How often an operation is looked at.
+/// How often it is looked at.
 pub const EVERY: Duration = Duration::from_millis(500);
 
 /// What is seen while waiting.
 #[derive(Debug)]
-pub enum Seen<'a> {
-    /// The operation, whether anything has changed or not.
-    Operation(&'a OperationDetail),
+pub enum Seen<'a, T> {
+    /// How it stands, whether anything has changed or not.
+    State(&'a T),
     /// No answer; it is asked again after that time.
     Failed(&'a OperatorError, Duration),
 }
 
-/// Looks at an operation until it has ended, and tells what is seen.
+/// Looks at it by `look` until it has ended, and tells what is seen.
 ///
 /// # Errors
 /// [`OperatorError`] that asking again does not mend.
-pub async fn until_ended(
-    client: &Client,
-    id: i64,
-    mut tell: impl FnMut(Seen<'_>),
-) -> Result<OperationDetail, OperatorError> {
+pub async fn until_ended<T>(
+    look: impl AsyncFn() -> Result<T, OperatorError>,
+    has_ended: impl Fn(&T) -> bool,
+    mut tell: impl FnMut(Seen<'_, T>),
+) -> Result<T, OperatorError> {
     let (policy, mut ledger, mut episode) = (Policy::upstream(), Ledger::default(), Episode::new());
     let origin = Instant::now();
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
@@ -40,15 +39,15 @@ pub async fn until_ended(
     let mut stands = false;
     loop {
         let moment = || Moment(origin.elapsed());
-        match client.operation(id).await {
-            Ok(detail) => {
+        match look().await {
+            Ok(seen) => {
                 if !stands {
                     stands = true;
                     episode.on_connected(moment());
                 }
-                tell(Seen::Operation(&detail));
-                if detail.operation.state != OperationState::Running {
-                    return Ok(detail);
+                tell(Seen::State(&seen));
+                if has_ended(&seen) {
+                    return Ok(seen);
                 }
                 sleep(EVERY).await;
             }

@@ -204,7 +204,7 @@ async fn a_drain_is_thought_through_watched_and_undone() {
     let id = begun["operation"]["id"].as_i64().unwrap();
     assert_eq!(ground.json(&format!("operation show {id}"))["operation"]["state"], "running");
     assert_eq!(ground.json("operation list --state running")["items"].as_array().unwrap().len(), 1);
-    let watching = ground.watch(id);
+    let watching = ground.watch("operation", id);
     ground.good(&format!("sluice-provision operation abort {id}"));
     let watched = watching.wait_with_output().unwrap();
     assert_eq!(watched.status.code(), Some(1), "aborted");
@@ -227,7 +227,7 @@ async fn watching_goes_on_over_a_restart_of_the_service() {
     register(&ground, &["g1", "g2"]).await;
     let begun = ground.json("move tenant acme --to eu-2 --from eu-1");
     let id = begun["operation"]["id"].as_i64().unwrap();
-    let watching = ground.watch(id);
+    let watching = ground.watch("operation", id);
     ground.stop();
     ground.start();
     let _stamp = ground.run_stamp("eu-1");
@@ -271,6 +271,63 @@ async fn a_backup_is_taken_beside_the_service_and_brings_everything_back() {
     assert_eq!(ground.json("status")["counts"]["gateways"], 2);
 }
 
+#[tokio::test]
+async fn a_release_is_published_with_its_plugins_rolled_out_and_taken_back() {
+    let ground = furnished(&["eu-1"]);
+    ground.write("smooth.wasm", "a plugin, as far as provisioning is concerned");
+    ground.write(
+        "acme.toml",
+        "# May\n[[tenant.acme.step]]\nuse = \"smooth.wasm\"\nwith = { window = \"10 s\" }\n",
+    );
+    let (code, said) = ground.bad("release add acme gone.toml");
+    assert!(code == 1 && said.contains("gone.toml"), "{said}");
+    let said = ground.good("sluice-provision release add acme acme.toml --note 'smoother windows'");
+    assert!(
+        said.contains("smooth.wasm: 45 B, uploaded") && said.contains("release 1 of tenant acme"),
+        "{said}"
+    );
+    let said = ground.good("sluice-provision release add acme acme.toml");
+    assert!(said.contains("there already"), "{said}");
+    let document = ground.good("sluice-provision release show 1 --document");
+    let sha256 =
+        ground.json("release show 1")["release"]["contents"][0]["sha256"].as_str().unwrap().to_owned();
+    assert!(
+        document.starts_with("# May\n") && document.contains(&format!("use = \"sha256:{sha256}\"")),
+        "{document}"
+    );
+    ground.write("other.toml", "[[tenant.other.step]]\nuse = \"builtin:linear\"\n");
+    let (code, said) = ground.bad("release add acme other.toml --json");
+    assert!(code == 1 && said.contains("bad_document"), "{said}");
+    assert_eq!(ground.json("release list --tenant acme --limit 1")["items"][0]["id"], 2);
+
+    // The slow ring's stamp does not say that it follows: the rollout waits for it, and is taken back.
+    let begun = ground.json("rollout start acme 1 --ring slow --soak '0 s' --max-refusing 2");
+    let id = begun["rollout"]["id"].as_i64().unwrap();
+    assert_eq!(begun["rollout"]["gate"]["refused"], 2);
+    let watching = ground.watch("rollout", id);
+    ground.good(&format!("sluice-provision rollout abort {id}"));
+    assert_eq!(watching.wait_with_output().unwrap().status.code(), Some(1), "taken back");
+    let shown = ground.good(
+        "sluice-provision rollout show 1; sluice-provision rollout list; sluice-provision release list",
+    );
+    assert!(
+        shown.contains("aborted") && shown.contains("by ops") && shown.contains("taken back by rollout 1"),
+        "{shown}"
+    );
+
+    // No stamp is of the fast ring: there is nothing to wait for.
+    let said = ground.good("sluice-provision rollout start acme 2 --ring fast --soak '0 s' --watch");
+    assert!(
+        said.starts_with("rollout 2: release 2 of tenant acme to fast\n") && said.contains("finished"),
+        "{said}"
+    );
+    let desired = ground.good("sluice-provision release desired acme");
+    assert!(desired.contains("fast ring: release 2"), "{desired}");
+    for line in shown.lines().chain(said.lines()).chain(desired.lines()) {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+}
+
 #[test]
 fn help_teaches_every_command() {
     let ground = Ground::empty();
@@ -292,6 +349,10 @@ fn help_teaches_every_command() {
         "undrain",
         "promote",
         "operation watch",
+        "release add",
+        "release desired",
+        "rollout start",
+        "rollout watch",
         "explain",
         "status",
         "audit",

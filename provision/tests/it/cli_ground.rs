@@ -80,10 +80,10 @@ impl Ground {
         self.child.is_some()
     }
 
-    /// Begins to watch an operation.
-    pub(crate) fn watch(&self, id: i64) -> Child {
+    /// Begins to watch an operation or a rollout.
+    pub(crate) fn watch(&self, what: &str, id: i64) -> Child {
         let mut command = program();
-        command.args(["operation", "watch", &id.to_string()]).current_dir(self.path());
+        command.args([what, "watch", &id.to_string()]).current_dir(self.path());
         command.env("SLUICE_PROVISION", "operator.toml").stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }

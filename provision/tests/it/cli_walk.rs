@@ -71,10 +71,12 @@ async fn registers(ground: &Ground, file: &str) {
 
 /// What the walk promises of some commands.
 fn expect(line: &str, out: &str) {
-    let after = |command: &str| line.strip_prefix("sluice-provision ").is_some_and(|it| it.starts_with(command));
+    let after =
+        |command: &str| line.strip_prefix("sluice-provision ").is_some_and(|it| it.starts_with(command));
     let all: &[&str] = match () {
         () if after("explain") => {
-            let shown = blocks().into_iter().find(|(_, text)| text.starts_with("tenant acme of gateway")).unwrap();
+            let shown =
+                blocks().into_iter().find(|(_, text)| text.starts_with("tenant acme of gateway")).unwrap();
             assert_eq!(out.trim_end(), shown.1, "the walk shows what is printed");
             &[]
         }
@@ -86,6 +88,8 @@ fn expect(line: &str, out: &str) {
         () if after("operation show 2") => &["move everything of plant7-line2 to eu-2", "by ops", "journal"],
         () if after("drain eu-2 --dry-run") => &["1 move would be made now", "eu-1"],
         () if after("stamp lost") => &["nothing is changed", "--yes"],
+        () if after("rollout start") => &["rollout 1: release 1 of tenant acme to fast", "finished"],
+        () if after("release desired") => &["fast ring: release 1 since"],
         () if after("audit") => &["stamp.add", "gateway.block", "ops"],
         () => &[],
     };
