@@ -111,7 +111,7 @@ async fn a_copy_is_deleted_with_a_receipt_when_it_is_known_to_be_elsewhere_and_s
     assert_eq!((deletion.begun_ns, deletion.finished_ns), (77, Some(77)));
     assert_eq!(deletion.sha256, expected_digest(1..=count, bytes));
     let reader = Reader::open(folder.path()).unwrap();
-    assert_eq!(reader.deletions().unwrap(), [deletion.clone()]);
+    assert_eq!(reader.deletions().unwrap(), std::slice::from_ref(&deletion));
     let departed = reader.departed().unwrap();
     assert_eq!((departed.len(), departed[0].batches, departed[0].since_ns), (1, 0, 5));
     let mut left = 0;
