@@ -48,6 +48,17 @@ pub struct Upstream {
     pub trust: PathBuf,
 }
 
+/// All that a gateway knows that finds its way by itself.
+#[derive(Debug, Clone)]
+pub struct Provisioned {
+    /// Where provisioning is.
+    pub endpoint: String,
+    /// What signed its certificate.
+    pub trust: PathBuf,
+    /// How the gateway proves who it is, in TOML.
+    pub attest: String,
+}
+
 /// A gateway, running or not.
 pub struct Gateway {
     /// Its identity.
@@ -74,6 +85,37 @@ impl Gateway {
     /// # Errors
     /// When the folder cannot be written or no port is free.
     pub fn create(dir: &Path, id: &str, setup: &Setup, upstream: &Upstream) -> Result<Self> {
+        let tenants: Vec<&str> = setup.tenants.iter().map(|(tenant, _)| tenant.as_str()).collect();
+        let Upstream { stamp, transport, address, identity, trust } = upstream;
+        let mut way = format!("[uplink]\n{}\n", setup.uplink);
+        writeln!(
+            way,
+            "stamp = [{{ id = {stamp:?}, endpoints = [\"{transport}://localhost:{}\"], tenants = {tenants:?} }}]",
+            address.port()
+        )?;
+        writeln!(
+            way,
+            "identity = {{ certificate = {:?}, key = {:?}, trust = {trust:?} }}",
+            identity.certificate, identity.key
+        )?;
+        Self::with(dir, id, setup, &way)
+    }
+
+    /// Writes the configuration of one that asks provisioning; does not start.
+    ///
+    /// # Errors
+    /// When the folder cannot be written or no port is free.
+    pub fn provisioned(dir: &Path, id: &str, setup: &Setup, provisioned: &Provisioned) -> Result<Self> {
+        let Provisioned { endpoint, trust, attest } = provisioned;
+        let mut way =
+            format!("[provisioning]\nendpoint = {endpoint:?}\ntrust = {trust:?}\nattest = {attest}\n");
+        if !setup.uplink.is_empty() {
+            writeln!(way, "\n[uplink]\n{}", setup.uplink)?;
+        }
+        Self::with(dir, id, setup, &way)
+    }
+
+    fn with(dir: &Path, id: &str, setup: &Setup, way: &str) -> Result<Self> {
         let mqtt = crate::broker::free_tcp_port()?;
         let gateway = Self {
             id: id.to_owned(),
@@ -86,11 +128,11 @@ impl Gateway {
             spent: Duration::ZERO,
             peak: 0,
         };
-        fs::write(&gateway.config, gateway.toml(setup, upstream)?)?;
+        fs::write(&gateway.config, gateway.toml(setup, way)?)?;
         Ok(gateway)
     }
 
-    fn toml(&self, setup: &Setup, upstream: &Upstream) -> Result<String> {
+    fn toml(&self, setup: &Setup, way: &str) -> Result<String> {
         let mut text = String::new();
         writeln!(text, "[gateway]\nid = {:?}\ndata_dir = {:?}", self.id, self.data_dir)?;
         writeln!(text, "plugins_dir = {:?}\n{}", plugins_dir()?, setup.gateway)?;
@@ -109,19 +151,7 @@ impl Gateway {
         for (tenant, chain) in &setup.tenants {
             writeln!(text, "\n[tenant.{tenant}]\n{chain}")?;
         }
-        let tenants: Vec<&str> = setup.tenants.iter().map(|(tenant, _)| tenant.as_str()).collect();
-        let Upstream { stamp, transport, address, identity, trust } = upstream;
-        writeln!(text, "\n[uplink]\n{}", setup.uplink)?;
-        writeln!(
-            text,
-            "stamp = [{{ id = {stamp:?}, endpoints = [\"{transport}://localhost:{}\"], tenants = {tenants:?} }}]",
-            address.port()
-        )?;
-        writeln!(
-            text,
-            "identity = {{ certificate = {:?}, key = {:?}, trust = {trust:?} }}",
-            identity.certificate, identity.key
-        )?;
+        writeln!(text, "\n{way}")?;
         Ok(text)
     }
 

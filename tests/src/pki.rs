@@ -185,6 +185,22 @@ impl Pki {
         Credentials::of(&certificate, &key)
     }
 
+    /// A certificate for these names, changed as a test wants it, in files.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn identity(
+        &self,
+        file: &str,
+        common_name: &str,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Result<Identity> {
+        let mut params = params(common_name, names)?;
+        change(&mut params);
+        self.sign(params, file)
+    }
+
     fn issue(&self, file: &str, common_name: &str, names: &[&str]) -> Result<Identity> {
         self.sign(params(common_name, names)?, file)
     }

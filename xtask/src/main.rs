@@ -33,8 +33,9 @@ enum Task {
         /// Print the account as one JSON object on the last line.
         #[arg(long)]
         json: bool,
-        /// `main`, or `hostile`: a healthy tenant beside each hostile plugin, about three minutes.
-        #[arg(long, value_parser = ["main", "hostile"])]
+        /// `main`; `hostile`: a healthy tenant beside each hostile plugin, about three minutes; and of the cloud, about a
+        /// minute each: `promote` (from test to production), `drain` (a stamp is emptied), `grow` (a stamp is full).
+        #[arg(long, value_parser = ["main", "hostile", "promote", "drain", "grow"])]
         scenario: Option<String>,
         /// How long the devices publish (main).
         #[arg(long)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use e2e::demo::{hostile, outage};
+use e2e::demo::{cloud, hostile, outage};
 use serde::Serialize;
 
 /// Devices, gateway, stamp, faults in mid run, and the account.
@@ -34,10 +34,20 @@ enum Scenario {
     Main,
     /// A healthy tenant beside each hostile plugin.
     Hostile,
+    /// Gateways go from test to production, in five steps.
+    Promote,
+    /// A stamp is emptied under load, while provisioning and the stamp are killed.
+    Drain,
+    /// A population outgrows its stamp: another one is added, and nobody is moved.
+    Grow,
 }
 
 fn main() -> Result<ExitCode> {
     let Arguments { scenario, json, seconds, only, seed } = Arguments::parse();
+    let of_cloud = |scenario| {
+        let outcome = cloud::run(&cloud::Options { scenario, seed })?;
+        close(&outcome, &outcome.text(), outcome.is_good(), json)
+    };
     match scenario {
         Scenario::Main => {
             let outcome = outage::run(&outage::Options { publish: Duration::from_secs(seconds), seed })?;
@@ -48,6 +58,9 @@ fn main() -> Result<ExitCode> {
             let outcome = hostile::run(&hostile::Options { only, seed })?;
             close(&outcome, &outcome.text(), outcome.kept, json)
         }
+        Scenario::Promote => of_cloud(cloud::Scenario::Promote),
+        Scenario::Drain => of_cloud(cloud::Scenario::Drain),
+        Scenario::Grow => of_cloud(cloud::Scenario::Grow),
     }
 }
 

@@ -102,6 +102,14 @@ impl Client {
         answer(self.http.post(format!("{}{path}", self.base)).json(body)).await
     }
 
+    /// PUT of bytes.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, bytes: Vec<u8>) -> Result<T, Failure> {
+        answer(self.http.put(format!("{}{path}", self.base)).body(bytes)).await
+    }
+
     /// A challenge.
     ///
     /// # Errors

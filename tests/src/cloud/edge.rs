@@ -13,8 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wire::codec::Encoder;
 use wire::frame::{Column, Frame, Values};
-use wire::ids::{InstallationId, RouteName, Sequence, StreamId};
-use wire::message::{ALPN, CloseReason, RefusalReason, TenantIndex, TenantStream};
+use wire::ids::{Digest, InstallationId, RouteName, Sequence, StreamId};
+use wire::message::{ALPN, CloseReason, Condition, Content, RefusalReason, TenantIndex, TenantStream};
 use wire::ranges::RangeSet;
 use wire::session::gateway::{Closed, Config, Event, Outgoing, Session};
 
@@ -158,6 +158,33 @@ impl Edge {
         let route = RouteName::new("telemetry").unwrap();
         let batch = Outgoing { seq: Sequence(seq), route, created: 1, rows: 1, payload: payload.into() };
         self.session.send_batch(TenantIndex(0), batch).unwrap();
+    }
+
+    /// Asks for a piece of a content, and waits for it; other events meanwhile are passed over.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub async fn fetch(&mut self, digest: Digest, offset: u64) -> Content {
+        self.session.fetch(digest, offset).unwrap();
+        loop {
+            match self.next().await {
+                Event::Content(content) => return content,
+                Event::Closed(closed) => panic!("instead of a content {closed:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Says how it is with a release.
+    ///
+    /// # Panics
+    /// When the session or its connection does not take it.
+    pub async fn say(&mut self, condition: Condition) {
+        self.session.condition(condition).unwrap();
+        while let Some(bytes) = self.session.poll_transmit() {
+            self.stream.write_all(&bytes).await.unwrap();
+        }
+        self.stream.flush().await.unwrap();
     }
 
     /// Sends a batch and waits until it has landed.
