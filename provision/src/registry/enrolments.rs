@@ -190,10 +190,10 @@ pub fn list(
     after: Option<&EnrolmentId>,
     limit: u32,
 ) -> rusqlite::Result<Vec<Enrolment>> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM enrolments WHERE ?1 IS NULL OR id > ?1 ORDER BY id LIMIT ?2"
-    ))?;
-    let rows = statement.query_map(params![after.map(EnrolmentId::as_str), limit], read)?;
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM enrolments WHERE id > ?1 ORDER BY id LIMIT ?2"))?;
+    // No name is empty, so all are after that.
+    let rows = statement.query_map(params![after.map_or("", EnrolmentId::as_str), limit], read)?;
     rows.collect()
 }
 

@@ -150,7 +150,7 @@ pub fn is_registered(connection: &Connection, id: &StampId) -> rusqlite::Result<
 /// SQLite's.
 pub fn list(connection: &Connection, only: Option<&StampId>) -> rusqlite::Result<Vec<StampRecord>> {
     match only {
-        Some(_) => some(connection, "?1 IS NOT NULL AND id = ?1", only, u32::MAX),
+        Some(only) => some(connection, "id = ?1", only.as_str(), 1),
         None => page(connection, None, u32::MAX),
     }
 }
@@ -164,15 +164,11 @@ pub fn page(
     after: Option<&StampId>,
     limit: u32,
 ) -> rusqlite::Result<Vec<StampRecord>> {
-    some(connection, "?1 IS NULL OR id > ?1", after, limit)
+    // No name is empty, so all are after that.
+    some(connection, "id > ?1", after.map_or("", StampId::as_str), limit)
 }
 
-fn some(
-    connection: &Connection,
-    which: &str,
-    name: Option<&StampId>,
-    limit: u32,
-) -> rusqlite::Result<Vec<StampRecord>> {
+fn some(connection: &Connection, which: &str, name: &str, limit: u32) -> rusqlite::Result<Vec<StampRecord>> {
     let sql = format!(
         "SELECT {COLUMNS}, (SELECT count(*) FROM assignments WHERE stamp = id),
             (SELECT ifnull(sum(devices), 0) FROM assignments WHERE stamp = id)
@@ -180,7 +176,7 @@ fn some(
          FROM stamps WHERE {which} ORDER BY id LIMIT ?2"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(params![name.map(StampId::as_str), limit], |row| {
+    let rows = statement.query_map(params![name, limit], |row| {
         Ok(StampRecord {
             stamp: read(row)?,
             endpoints: serde_json::from_str(&row.get::<_, String>(8)?).unwrap_or_default(),

@@ -109,7 +109,8 @@ pub struct Listed {
 /// # Errors
 /// SQLite's.
 pub fn page(connection: &Connection, after: Option<&TenantId>, limit: u32) -> rusqlite::Result<Vec<Listed>> {
-    counted(connection, "?1 IS NULL OR id > ?1", after, limit)
+    // No name is empty, so all are after that.
+    counted(connection, "id > ?1", after.map_or("", TenantId::as_str), limit)
 }
 
 /// A tenant with how much of it there is, if it is there.
@@ -117,21 +118,16 @@ pub fn page(connection: &Connection, after: Option<&TenantId>, limit: u32) -> ru
 /// # Errors
 /// SQLite's.
 pub fn listed(connection: &Connection, id: &TenantId) -> rusqlite::Result<Option<Listed>> {
-    counted(connection, "id = ?1", Some(id), 1).map(|found| found.into_iter().next())
+    counted(connection, "id = ?1", id.as_str(), 1).map(|found| found.into_iter().next())
 }
 
-fn counted(
-    connection: &Connection,
-    which: &str,
-    name: Option<&TenantId>,
-    limit: u32,
-) -> rusqlite::Result<Vec<Listed>> {
+fn counted(connection: &Connection, which: &str, name: &str, limit: u32) -> rusqlite::Result<Vec<Listed>> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT rules, (SELECT count(*) FROM assignments a WHERE a.tenant = id),
             (SELECT ifnull(sum(devices), 0) FROM assignments a WHERE a.tenant = id)
          FROM tenants WHERE {which} ORDER BY id LIMIT ?2"
     ))?;
-    let rows = statement.query_map(params![name.map(TenantId::as_str), limit], |row| {
+    let rows = statement.query_map(params![name, limit], |row| {
         Ok(Listed {
             tenant: parse(row.get_ref(0)?.as_str()?)?,
             gateways: row.get(1)?,
