@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod config;
+mod desired_stamp;
 mod disk;
 mod faults_blocked;
 mod faults_clock;
