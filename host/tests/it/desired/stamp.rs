@@ -96,7 +96,7 @@ impl ReleaseStamp {
     pub(crate) fn start(pki: &Pki, offer: Option<Offer>) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let _inside = runtime.enter();
+        let inside = runtime.enter();
         let endpoint = quinn::Endpoint::server(pki.quic_server(), (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let port = endpoint.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
@@ -114,7 +114,7 @@ impl ReleaseStamp {
                 });
             }
         });
-        drop(_inside);
+        drop(inside);
         Self { port, shared, _runtime: runtime }
     }
 
