@@ -17,7 +17,7 @@ use wire::provisioning::{Assigned, Backlog};
 
 use crate::provisioning::{Agent, Ask, Asking, BoardView, Given, Kept, Setup};
 use crate::store::{EpochError, Store};
-use crate::uplink::{LinkState, Target, Uplink};
+use crate::uplink::{LinkState, LinkStatus, Target, Uplink};
 
 /// Tenants whose stores are not ready by then are told to the uplink later: their disk takes no writes.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -78,7 +78,10 @@ pub(super) async fn follow(agent: Option<Agent>, uplink: Option<&Uplink>, stores
     let hand_on = async |given: Given<'_>| {
         place(uplink, stores, given.assignments).await;
         if given.identity {
-            retry_given_up(uplink);
+            retry(uplink, |link| link.state == LinkState::GivenUp);
+        }
+        if let Some(stamp) = given.confirmed {
+            retry(uplink, |link| link.state == LinkState::Parked && link.stamp == stamp.as_str());
         }
     };
     agent.run(hand_on).await;
@@ -161,12 +164,10 @@ fn parsed(endpoint: &str) -> Option<Endpoint> {
     }
 }
 
-/// Links that gave up did so because of the files that have just changed.
-fn retry_given_up(uplink: &Uplink) {
-    for link in uplink.view().status() {
-        if link.state == LinkState::GivenUp {
-            uplink.try_now(Some(&link.stamp));
-        }
+/// Has links try again: what they gave up for, or wait for, has changed.
+fn retry(uplink: &Uplink, is_it: impl Fn(&LinkStatus) -> bool) {
+    for link in uplink.view().status().iter().filter(|link| is_it(link)) {
+        uplink.try_now(Some(&link.stamp));
     }
 }
 

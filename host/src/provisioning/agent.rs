@@ -6,8 +6,8 @@
 //!                      └─ failed, or nothing new ─► the circuit: when to ask again ─► need?
 //! ```
 //! Invariants: what is handed on is on disk before; a failed question of whatever kind is judged by the one circuit on the
-//! uplink's ledger; an answer that changes nothing though a stamp refuses counts as a failed question, so that two who do not
-//! agree are not asked in turns.
+//! uplink's ledger; an answer that changes nothing though a stamp refuses counts as a failed question: it has that stamp tried
+//! again, which may not have heard yet, and two who do not agree are asked in turns only as often as the ledger grants.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use backoff::{Circuit, Event, Ledger, Moment, Policy, Step, Ways};
 use gateway_config::{Attest, Provisioning};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use wire::ids::TenantId;
+use wire::ids::{StampId, TenantId};
 use wire::provisioning::{Assigned, Registration};
 
 use super::ask::{Ask, AskError};
@@ -56,6 +56,8 @@ pub struct Given<'a> {
     pub assignments: &'a [Assigned],
     /// The identity files have changed.
     pub identity: bool,
+    /// This stamp serves what it has refused, says provisioning: it may not have heard yet, and is to be tried again.
+    pub confirmed: Option<&'a StampId>,
 }
 
 /// Speaks with provisioning.
@@ -69,6 +71,8 @@ pub struct Agent {
     known: Option<Known>,
     open: Open,
     renew_at: i64,
+    /// What stamps have refused so far led to the assignments that are known.
+    heeded: bool,
     circuit: Circuit,
     origin: Instant,
     operator: watch::Receiver<u64>,
@@ -94,6 +98,7 @@ impl Agent {
             known: None,
             open: Open::default(),
             renew_at: 0,
+            heeded: false,
             circuit: Circuit::new(Ways::default()),
             origin: Instant::now(),
             operator,
@@ -120,7 +125,7 @@ impl Agent {
     /// Runs for ever. What is kept is handed on first, and then whatever is given.
     pub async fn run(mut self, mut hand_on: impl AsyncFnMut(Given<'_>)) {
         if let Some(assignments) = self.assignments() {
-            hand_on(Given { assignments, identity: false }).await;
+            hand_on(Given { assignments, identity: false, confirmed: None }).await;
         }
         loop {
             clock::look();
@@ -137,18 +142,33 @@ impl Agent {
                     self.answered(need);
                     self.knows(known);
                     self.show();
+                    if changes.assignments {
+                        self.astray.mark_unchanged();
+                        self.heeded = true;
+                    }
                     if let Some(known) = self.known.as_ref().filter(|_| changes.any()) {
                         let assignments = known.registration.assignments.as_slice();
-                        hand_on(Given { assignments, identity: changes.identity }).await;
+                        let identity = changes.identity;
+                        hand_on(Given { assignments, identity, confirmed: None }).await;
                     }
                 }
-                Err(error) => self.failed(need, &error).await,
+                Err(error) => {
+                    if let (AskError::NothingNew(stray), Some(assignments)) = (&error, self.assignments()) {
+                        let confirmed = Some(&stray.stamp);
+                        hand_on(Given { assignments, identity: false, confirmed }).await;
+                    }
+                    self.failed(need, &error).await;
+                }
             }
         }
     }
 
     /// What is refused by the stamp that it is assigned to, as far as it is known here.
-    fn strays(&self) -> Option<String> {
+    fn strays(&self) -> Option<Astray> {
+        // What was refused before the last assignment is answered by that.
+        if self.heeded && !self.astray.has_changed().unwrap_or_default() {
+            return None;
+        }
         let assigned = &self.known.as_ref()?.registration.assignments;
         let astray = self.astray.borrow();
         let still = |it: &&Astray| {
@@ -156,7 +176,7 @@ impl Agent {
                 .iter()
                 .any(|assigned| assigned.stamp == it.stamp && it.tenants.contains(&assigned.tenant))
         };
-        astray.iter().rev().find(still).map(|it| format!("stamp {}: {}", it.stamp, it.reason))
+        astray.iter().rev().find(still).cloned()
     }
 
     /// Tenants of the configuration without a stamp.
@@ -190,8 +210,9 @@ impl Agent {
         locked(&self.ledger).on_success();
         self.circuit.on_connected(self.now());
         self.open.operator = false;
+        self.open.unassigned = false;
         if matches!(need, Need::Register(_)) {
-            self.open = Open::default();
+            self.open.disowned = false;
         }
     }
 
@@ -280,7 +301,7 @@ impl Agent {
             () = tokio::time::sleep(left.min(LOOK)) => {}
             () = said_now(&mut self.operator) => self.open.operator = true,
             // Who could say so is gone only with the uplink.
-            Ok(()) = self.astray.changed() => {}
+            Ok(()) = self.astray.changed() => self.heeded = false,
         }
     }
 

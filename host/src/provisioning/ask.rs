@@ -15,6 +15,7 @@ use super::kept::{Kept, KeptError, Known};
 use super::need::{Because, Need};
 use super::proof::Proof;
 use crate::clock;
+use crate::uplink::Astray;
 
 /// While a tenant is on its way to another stamp, one question waits so long for the end of that.
 const WAIT: Duration = Duration::from_secs(30);
@@ -44,8 +45,8 @@ pub(super) enum AskError {
     Call(#[from] CallError),
     #[error(transparent)]
     Kept(#[from] KeptError),
-    #[error("provisioning has nothing else for what a stamp refuses: {0}")]
-    NothingNew(String),
+    #[error("provisioning has nothing else for what stamp {} refuses: {}", .0.stamp, .0.reason)]
+    NothingNew(Astray),
 }
 
 impl AskError {
@@ -83,7 +84,7 @@ impl Ask {
         &self,
         need: Need,
         before: Option<&Known>,
-        strays: Option<String>,
+        strays: Option<Astray>,
     ) -> Result<(Known, Changes), AskError> {
         let request = match need {
             Need::Register(_) | Need::Renew => {

@@ -78,7 +78,7 @@ pub(super) fn need(known: Option<&Known>, open: Open, renew_at: i64, now: i64) -
         return Need::Register(Because::Disowned);
     }
     if open.unassigned {
-        return Need::Register(Because::Unassigned);
+        return Need::Assignments(Because::Unassigned);
     }
     if open.astray {
         return Need::Assignments(Because::Astray);
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(at(astray, 2_000), Need::Register(Because::Expired));
         assert_eq!(at(Open { operator: true, ..quiet }, 1_000), Need::Assignments(Because::Operator));
         assert_eq!(at(Open { clock: true, ..quiet }, 1_000), Need::Assignments(Because::Clock));
-        assert_eq!(at(Open { unassigned: true, ..astray }, 1_000), Need::Register(Because::Unassigned));
+        assert_eq!(at(Open { unassigned: true, ..astray }, 1_000), Need::Assignments(Because::Unassigned));
         assert_eq!(at(Open { disowned: true, ..astray }, 1_000), Need::Register(Because::Disowned));
     }
 
