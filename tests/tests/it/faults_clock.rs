@@ -11,14 +11,14 @@ use e2e::world::workload_chain;
 use crate::site::{PATIENCE, Site, plan};
 
 /// The library of Debian's package libfaketime, which `cargo xtask test` installs.
-fn library() -> PathBuf {
+pub(crate) fn library() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
     let found = folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|path| path.exists());
     found.expect("libfaketime is missing: cargo xtask test installs it, or apt-get install libfaketime")
 }
 
 /// Sets the clock, at once.
-fn set_clock(file: &Path, ahead: &str) {
+pub(crate) fn set_clock(file: &Path, ahead: &str) {
     let beside = file.with_extension("new");
     fs::write(&beside, format!("{ahead}\n")).unwrap();
     fs::rename(beside, file).unwrap();

@@ -1,10 +1,22 @@
 //! Gateways that know one provisioning endpoint and how they attest: everything else arrives. Real provisioning, stamps and
 //! gateways.
+//!
+//! ```text
+//! here       the cloud that all of them need; a gateway that registers and is moved
+//! refusals   not enrolled, blocked, another authority, a stamp that is away; tenants that nobody has assigned
+//! lasting    SIGKILLs while it registers, renewal, a certificate that ends, a promotion that it has missed
+//! clock      a machine whose clock is wrong
+//! ```
+
+mod clock;
+mod lasting;
+mod refusals;
 
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use e2e::cloud::client::Client;
 use e2e::gateway::{Gateway, Setup};
 use e2e::load::{Fleet, Ledger, Load};
 use e2e::oracle::{self, Account, Rules};
@@ -15,7 +27,7 @@ use e2e::stamp::Stamp;
 use e2e::world::{World, workload_chain};
 use host::provisioning::{Asking, ProvisioningStatus};
 use provision::model::Proof;
-use provision::registry::{Books, RegistryError};
+use provision::registry::Books;
 use serde_json::{Value, json};
 
 use crate::site::{PATIENCE, plan};
@@ -88,9 +100,12 @@ impl Cloud {
 
     /// Starts an operation, as an operator does.
     async fn operate(&self, task: Value) -> Value {
+        self.operator().post("/v1/admin/operations", &json!({ "task": task })).await.unwrap()
+    }
+
+    fn operator(&self) -> Client {
         let credentials = self.world.pki.credentials(OPERATOR, |_| {}).unwrap();
-        let client = self.provision.client(Some(&credentials)).unwrap();
-        client.post("/v1/admin/operations", &json!({ "task": task })).await.unwrap()
+        self.provision.client(Some(&credentials)).unwrap()
     }
 
     /// What devices were acknowledged has landed once, whichever stamp has it.
