@@ -1,6 +1,7 @@
 //! The registry under test: promises, moves, rosters, over restarts and many at once.
 
 mod hazards;
+mod leaving;
 mod operations;
 mod pages;
 
