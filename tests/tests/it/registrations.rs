@@ -30,8 +30,10 @@ const TWICE: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 const KEY: [u8; 32] = [9; 32];
 
-/// Groups: name, gateways, tenants with devices of each gateway, whether by certificate.
-const GROUPS: [(&str, usize, &[(&str, u32)], bool); 4] = [
+/// Name, gateways, tenants with devices of each gateway, whether by certificate.
+type Group = (&'static str, usize, &'static [(&'static str, u32)], bool);
+
+const GROUPS: [Group; 4] = [
     ("eu-plants", 4_000, &[("eurus", 1)], false),
     ("us-plants", 2_000, &[("boreas", 1)], true),
     ("ships", 3_000, &[("eurus", 2), ("zephyr", 1)], false),
@@ -189,10 +191,12 @@ fn allow_connections() {
     let _ = Command::new("prlimit").args(["--pid", &std::process::id().to_string(), &limit]).output();
 }
 
+/// Gateway, tenant, stamp, devices.
+type Written = (String, String, String, u32);
 type Assigned = BTreeSet<(String, String, String)>;
 
 /// Gateway, tenant and stamp of every assignment, and the devices; as the registry has them.
-async fn registry(service: &Provision) -> (Vec<StampRecord>, Vec<(String, String, String, u32)>) {
+async fn registry(service: &Provision) -> (Vec<StampRecord>, Vec<Written>) {
     let read = service.read(|db| {
         let mut all = db.prepare("SELECT gateway, tenant, stamp, devices FROM assignments")?;
         let rows = all.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
@@ -251,7 +255,7 @@ async fn ten_thousand_registrations_at_once_pass_no_cap_and_cross_no_region() {
 /// Holds the answers and the registry against each other and against the rules.
 fn check(
     answers: &HashMap<String, Result<Registration, String>>,
-    (records, written): (Vec<StampRecord>, Vec<(String, String, String, u32)>),
+    (records, written): (Vec<StampRecord>, Vec<Written>),
 ) {
     let told: Assigned = (answers.iter())
         .filter_map(|(id, answer)| Some((id, answer.as_ref().ok()?)))
