@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use host::admin::{Status, ask};
+use wire::message::RefusalReason;
 
 use crate::stamp::{Manner, Pki, TestStamp};
 use crate::wait_until;
@@ -321,7 +322,7 @@ fn a_data_folder_that_cannot_be_is_an_error_that_names_it() {
 #[test]
 fn sighup_makes_a_parked_link_try_again() {
     let site = Site::new();
-    let stamp = TestStamp::start_named("other", &site.pki, Manner::Honest);
+    let stamp = TestStamp::start(&site.pki, Manner::Refuse(RefusalReason::NotAssigned, None));
     site.configure(&format!("{CHAIN}{}", site.uplink(&stamp, &["acme"])));
     let gateway = site.run();
     wait_until("the link is parked", || gateway.status().uplink.state == "parked");
@@ -341,7 +342,7 @@ fn help_teaches_with_an_example() {
 #[test]
 fn why_says_what_it_waits_for_and_retry_now_ends_the_wait() {
     let site = Site::new();
-    let stamp = TestStamp::start_named("other", &site.pki, Manner::Honest);
+    let stamp = TestStamp::start(&site.pki, Manner::Refuse(RefusalReason::NotAssigned, None));
     let config = site.configure(&format!("{CHAIN}{}", site.uplink(&stamp, &["acme"])));
     assert_eq!(cli(&["why"], &config).status.code(), Some(3), "it does not run");
     assert_eq!(cli(&["retry-now"], &config).status.code(), Some(3));
@@ -351,7 +352,7 @@ fn why_says_what_it_waits_for_and_retry_now_ends_the_wait() {
     let why: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let link = &why["uplinks"][0];
     assert_eq!((&link["stamp"], &link["state"]), (&"s1".into(), &"parked".into()), "{why}");
-    assert!(link["cause"].as_str().unwrap().contains("other"), "{why}");
+    assert!(link["cause"].as_str().unwrap().contains("not_assigned"), "{why}");
     assert!(link["until"].as_i64() > link["since"].as_i64(), "{why}");
     assert_eq!((&link["attempts"], &link["parked"]), (&1.into(), &1.into()));
     assert_eq!((&why["retries"]["tokens"], &why["retries"]["granted"]), (&500.into(), &0.into()));

@@ -12,7 +12,7 @@ use host::uplink::{LinkState, LinkStatus, Target, Uplink};
 use wire::ids::{StampId, TenantId};
 use wire::message::RefusalReason;
 
-use crate::stamp::{Manner, TestStamp};
+use crate::stamp::{Manner, Over, TestStamp};
 use crate::uplink::{Site, endpoint, fill, origin, start, waiting};
 use crate::wait_until;
 
@@ -136,17 +136,22 @@ fn links_that_do_not_change_go_on_undisturbed_and_one_that_is_gone_says_goodbye(
 #[test]
 fn the_same_assignment_again_is_no_reason_to_try() {
     let site = Site::new();
-    let store = site.store("acme");
+    let (store, bravo) = (site.store("acme"), site.store("bravo"));
     fill(&store, 1, 100, Priority::Normal);
     let stamp = TestStamp::start(&site.pki, Manner::Refuse(RefusalReason::NotAssigned, None));
-    let uplink = start(&unassigned(&site, &stamp), &[&store]);
-    let again = || uplink.assign(vec![target("s1", &stamp, &[("acme", 1)])]);
-    again();
+    let other = TestStamp::start_named("s2", &site.pki, Manner::Honest);
+    let uplink = start(&unassigned(&site, &stamp), &[&store, &bravo]);
+    let same = || target("s1", &stamp, &[("acme", 1)]);
+    uplink.assign(vec![same()]);
     wait_until("the link is parked", || {
         link_to(&uplink, "s1").is_some_and(|link| link.state == LinkState::Parked)
     });
-    (0..50).for_each(|_| again());
-    // Taken after all of them.
+    // With something else each time, which shows that it was taken.
+    for epoch in 1..6 {
+        uplink.assign(vec![same(), target("s2", &other, &[("bravo", epoch)])]);
+        wait_until("the other one is told", || other.hellos() as u64 == epoch);
+    }
+    assert_eq!(stamp.hellos(), 1);
     stamp.set(Manner::Honest);
     uplink.assign(vec![target("s1", &stamp, &[("acme", 2)])]);
     wait_until("the batch has landed", || waiting(&store) == 0);
@@ -320,17 +325,20 @@ fn short(afterwards: &[Fallback]) -> Policy {
 fn what_was_found_out_of_endpoints_is_kept_until_others_are_assigned() {
     let site = Site::new();
     let store = site.store("acme");
-    let stamp = TestStamp::start(&site.pki, Manner::Honest);
+    let stamp = TestStamp::start_over(Over::Tcp, &site.pki, Manner::Honest, 0, Arc::default());
     let file = site.dir.path().join("uplink-routes");
-    let known = format!("s1 quic://127.0.0.1:{} 99999999999\n", stamp.port());
-    std::fs::write(&file, format!("{known}s1 quic://127.0.0.1:1 99999999999\n")).unwrap();
+    let known = format!("s1 quic://127.0.0.1:{} ", stamp.port());
+    std::fs::write(&file, format!("{known}99999999999\ns1 quic://127.0.0.1:1 99999999999\n")).unwrap();
     let mut origin = origin();
     origin.routes_file = Some(file.clone());
     let outbox = Arc::clone(&store) as Arc<dyn Outbox>;
     let uplink = Uplink::start(&unassigned(&site, &stamp), &origin, &[outbox]).unwrap();
     assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 2, "nothing is assigned yet");
     uplink.assign(vec![target("s1", &stamp, &[("acme", 1)])]);
-    wait_until("the other endpoint is forgotten", || std::fs::read_to_string(&file).unwrap() == known);
+    wait_until("it is connected", || connected(&uplink, "s1"));
+    assert_eq!(link_to(&uplink, "s1").unwrap().attempts, 1, "over TCP at once");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with(&known) && text.lines().count() == 1, "the other endpoint is forgotten: {text}");
     uplink.stop().unwrap();
 }
 
