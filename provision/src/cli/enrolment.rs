@@ -154,12 +154,12 @@ pub(super) async fn execute(EnrolmentArguments { with, command }: EnrolmentArgum
         EnrolmentCommand::Add { id, environment, shares, by, blocked } => {
             let made = by.by_new_key.clone();
             let new = NewEnrolment { id, proof: proof(by)?, environment, shares, blocked };
-            let added = client.add_enrolment(&new).await.map_err(|error| {
+            let added = client.add_enrolment(&new).await;
+            if let (Err(_), Some(made)) = (&added, &made) {
                 // A key that nothing was enrolled by is of no use to anybody.
-                made.as_deref().map(std::fs::remove_file);
-                error
-            })?;
-            answer(json, &added.enrolment, one)
+                let _ = std::fs::remove_file(made);
+            }
+            answer(json, &added?.enrolment, one)
         }
         EnrolmentCommand::List { part } => {
             let page = client.enrolments(part.wanted()).await?;

@@ -96,10 +96,13 @@ pub(super) async fn execute(ReleaseArguments { with, command }: ReleaseArguments
         }
         ReleaseCommand::Show { id, document } => {
             let detail = client.release(Release(id)).await?;
-            answer(json, &detail, |detail| match document {
-                true => detail.document.clone(),
-                false => one(&detail.release),
-            })
+            answer(
+                json,
+                &detail,
+                |detail| {
+                    if document { detail.document.clone() } else { one(&detail.release) }
+                },
+            )
         }
         ReleaseCommand::Desired { tenant } => answer(json, &client.desired(&tenant).await?, desired),
     }
@@ -174,7 +177,7 @@ fn desired(desired: &DesiredView) -> String {
             desired.tenant
         );
     }
-    desired.rings.iter().map(|ring| of_ring(ring)).collect()
+    desired.rings.iter().map(of_ring).collect()
 }
 
 fn of_ring(ring: &RingView) -> String {

@@ -249,14 +249,14 @@ fn rollouts(rollouts: &[RolloutView]) -> String {
 fn one(detail: &RolloutDetail) -> String {
     let rollout = &detail.rollout;
     let Gate { faults, rejected, refused, cpu_ratio, decided } = rollout.gate;
-    let gate = format!(
-        "at most {faults} faults and {rejected} dead letters a row, {refused} refusing, CPU x{cpu_ratio}; {decided} decided"
-    );
+    let may =
+        format!("{faults} faults, {rejected} dead letters a row; {refused} refusing; CPU time x{cpu_ratio}");
     let lines = [
         ("begun", format!("{} by {}", moment(rollout.created), rollout.operator)),
         ("last did something", moment(rollout.updated)),
         ("soaks for", format!("{} in each ring", duration(rollout.soak_seconds as f64))),
-        ("gate", gate),
+        ("may have", may),
+        ("judged when", format!("{:.0}% of the connected gateways have decided", decided * 100.0)),
     ];
     let mut text = heading(rollout) + &progress(rollout) + &facts(&lines);
     if !detail.journal.is_empty() {

@@ -305,6 +305,12 @@ async fn a_release_is_published_with_its_plugins_rolled_out_and_taken_back() {
     let id = begun["rollout"]["id"].as_i64().unwrap();
     assert_eq!(begun["rollout"]["gate"]["refused"], 2);
     let watching = ground.watch("rollout", id);
+    let reached =
+        || !ground.json(&format!("rollout show {id}"))["rollout"]["reached"].as_array().unwrap().is_empty();
+    let begun = std::time::Instant::now();
+    while !reached() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30), "the rollout does not begin");
+    }
     ground.good(&format!("sluice-provision rollout abort {id}"));
     assert_eq!(watching.wait_with_output().unwrap().status.code(), Some(1), "taken back");
     let shown = ground.good(
