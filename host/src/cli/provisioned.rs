@@ -17,7 +17,7 @@ pub(super) fn sentence(status: &ProvisioningStatus, now: i64) -> String {
     let until = status
         .until
         .map_or(String::new(), |until| format!(", next try in {}", duration(seconds(until - now))));
-    let need = status.need.as_ref().map_or(String::new(), |need| format!(" since {need}"));
+    let need = status.need.as_ref().map_or(String::new(), |need| format!(", because {need}"));
     let cause = status.cause.as_ref().map_or(String::new(), |cause| format!(": {cause}"));
     match status.state {
         Asking::Settled => match status.renewal {
@@ -126,7 +126,7 @@ mod tests {
         };
         assert_eq!(
             sentence(&refused, 60 * SECOND),
-            "not registered at https://p:8443; parked for 1 min, next try in 4 min since this gateway is not registered: \
+            "not registered at https://p:8443; parked for 1 min 0 s, next try in 4 min 0 s, because this gateway is not registered: \
              provisioning refuses (not_enrolled): no; enrol it"
         );
         let settled = ProvisioningStatus {
@@ -138,7 +138,7 @@ mod tests {
         };
         assert_eq!(
             sentence(&settled, 0),
-            "registered at https://p:8443 for test; the certificate is renewed in 1 h"
+            "registered at https://p:8443 for test; the certificate is renewed in 1 h 0 min"
         );
     }
 
@@ -158,7 +158,7 @@ mod tests {
         for part in [
             "no stamp is assigned to acme",
             "tenant globex is assigned to stamp eu-1, but",
-            "clock is 1 h behind",
+            "clock is 1 h 0 min behind",
         ] {
             assert!(said.contains(part), "{said}");
         }
