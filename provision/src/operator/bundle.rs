@@ -112,10 +112,13 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, BundleError> {
 fn uses(table: &Table, found: &mut Vec<String>) {
     for (key, value) in table {
         match value {
-            Value::String(text) if key == "use" => {
-                if !text.starts_with(BUILTIN) && named(text).is_none() && !found.contains(text) {
-                    found.push(text.clone());
-                }
+            Value::String(text)
+                if key == "use"
+                    && !text.starts_with(BUILTIN)
+                    && named(text).is_none()
+                    && !found.contains(text) =>
+            {
+                found.push(text.clone());
             }
             Value::Table(inner) if key != "with" => uses(inner, found),
             Value::Array(items) if key != "with" => {
