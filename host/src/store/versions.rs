@@ -39,12 +39,14 @@ pub(super) fn change(
 pub(super) fn load(connection: &Connection) -> rusqlite::Result<Vec<StepVersions>> {
     let mut found: Vec<StepVersions> = Vec::new();
     // 'current' comes before 'previous'.
-    let mut query = connection
-        .prepare("SELECT step, place, digest, version, since, config, state FROM versions ORDER BY step, place")?;
+    let mut query = connection.prepare(
+        "SELECT step, place, digest, version, since, config, state FROM versions ORDER BY step, place",
+    )?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         let step: String = row.get(0)?;
-        let version = Version { digest: row.get(2)?, version: row.get(3)?, since: row.get(4)?, config: row.get(5)? };
+        let version =
+            Version { digest: row.get(2)?, version: row.get(3)?, since: row.get(4)?, config: row.get(5)? };
         match found.last_mut().filter(|last| last.step == step) {
             Some(last) => {
                 let state = row.get_ref(6)?.as_blob_or_null()?.unwrap_or_default();

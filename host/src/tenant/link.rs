@@ -133,7 +133,9 @@ impl Link {
         self.used = result.is_ok();
         let breaks = self.ticks.note(&self.setup.quarantine, result.is_err(), now);
         let flow = match result {
-            Ok(processed) => self.called.took(processed, &Flow::default(), (took, self.runner.memory()), work),
+            Ok(processed) => {
+                self.called.took(processed, &Flow::default(), (took, self.runner.memory()), work)
+            }
             Err(fault) => {
                 self.called.failed(&fault, took);
                 self.called.board.poison(&self.called.tenant, &fault, 0);

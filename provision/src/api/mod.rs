@@ -81,7 +81,10 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/v1/renew", post(gateway::renew))
         .route("/v1/assignments", get(gateway::assignments))
         .route("/v1/stamps/{id}/roster", get(stamp::roster))
-        .route("/v1/stamps/{id}/fenced", post(stamp::fenced).layer(DefaultBodyLimit::max(MAX_WATERMARK_BYTES)))
+        .route(
+            "/v1/stamps/{id}/fenced",
+            post(stamp::fenced).layer(DefaultBodyLimit::max(MAX_WATERMARK_BYTES)),
+        )
         .route("/v1/stamps/{id}/report", post(stamp::report))
         .route("/v1/stamps/{id}/desired", get(desired::desired))
         .route("/v1/stamps/{id}/contents/{sha256}", get(desired::content))
