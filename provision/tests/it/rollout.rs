@@ -220,7 +220,7 @@ async fn a_gate_that_fails_takes_back_every_ring_that_was_reached() {
     for (is, said) in bad {
         let release = world.publish(said.as_bytes()).await.id;
         let id = world.start(release, 0).await;
-        let [fast, slow, test] = &mut world.stamps;
+        let [fast, slow, _] = &mut world.stamps;
         while fast.release().0 != release.0 {
             assert!(fast.follow(10).await);
         }
