@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use wire::table::{Set, count, table};
 
 use super::reply::{Reply, answer, line, print};
-use super::show::{about, age, cut, facts, list, moment, names, now, some, word};
+use super::show::{about, age, cut, facts, journal, list, moment, names, now, some, word};
 use super::{Part, With};
 use crate::api::admin::dto::{OperationDetail, OperationFilter, OperationState, OperationView, Task};
 use crate::operator::watch::{Seen, until_ended};
@@ -240,14 +240,7 @@ fn one(detail: &OperationDetail) -> String {
         ("last did something", moment(operation.updated)),
         ("at once", format!("at most {}", some(u64::from(operation.window), "move"))),
     ];
-    let mut text = heading(operation) + &progress(operation) + &facts(&lines);
-    if !detail.journal.is_empty() {
-        text.push_str("journal\n");
-    }
-    for entry in &detail.journal {
-        text.push_str(&format!("  {}  {}\n", moment(entry.at), entry.text));
-    }
-    text
+    heading(operation) + &progress(operation) + &facts(&lines) + &journal(&detail.journal)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use wire::table::{Set, duration, table};
 
 use super::release::name;
 use super::reply::{Reply, answer, line, print};
-use super::show::{age, cut, facts, list, moment, names, now, word};
+use super::show::{age, cut, facts, journal, list, moment, names, now, word};
 use super::stamp::Ring;
 use super::{Part, With, operation};
 use crate::api::releases::dto::{Gate, NewRollout, RolloutDetail, RolloutState, RolloutView};
@@ -95,6 +95,9 @@ struct Limits {
     /// Least share of the connected gateways that have taken or refused it before it is judged for good.
     #[arg(long, value_name = "SHARE", help_heading = "What it may do")]
     min_decided: Option<f64>,
+    /// Least rows that have gone through a ring before it passes; 0 where a tenant may stand still [default: 1].
+    #[arg(long, value_name = "N", help_heading = "What it may do")]
+    min_rows: Option<u64>,
 }
 
 impl From<Limits> for Gate {
@@ -106,6 +109,7 @@ impl From<Limits> for Gate {
             refused: limits.max_refusing.unwrap_or(usual.refused),
             cpu_ratio: limits.max_cpu_ratio.unwrap_or(usual.cpu_ratio),
             decided: limits.min_decided.unwrap_or(usual.decided),
+            rows: limits.min_rows.unwrap_or(usual.rows),
         }
     }
 }
@@ -248,7 +252,7 @@ fn rollouts(rollouts: &[RolloutView]) -> String {
 
 fn one(detail: &RolloutDetail) -> String {
     let rollout = &detail.rollout;
-    let Gate { faults, rejected, refused, cpu_ratio, decided } = rollout.gate;
+    let Gate { faults, rejected, refused, cpu_ratio, decided, rows } = rollout.gate;
     let may =
         format!("{faults} faults, {rejected} dead letters a row; {refused} refusing; CPU time x{cpu_ratio}");
     let lines = [
@@ -256,14 +260,13 @@ fn one(detail: &RolloutDetail) -> String {
         ("last did something", moment(rollout.updated)),
         ("soaks for", format!("{} in each ring", duration(rollout.soak_seconds as f64))),
         ("may have", may),
-        ("judged when", format!("{:.0}% of the connected gateways have decided", decided * 100.0)),
+        (
+            "judged when",
+            format!(
+                "{:.0}% of the connected gateways have decided, and {rows} rows went through",
+                decided * 100.0
+            ),
+        ),
     ];
-    let mut text = heading(rollout) + &progress(rollout) + &facts(&lines);
-    if !detail.journal.is_empty() {
-        text.push_str("journal\n");
-    }
-    for entry in &detail.journal {
-        text.push_str(&format!("  {}  {}\n", moment(entry.at), entry.text));
-    }
-    text
+    heading(rollout) + &progress(rollout) + &facts(&lines) + &journal(&detail.journal)
 }

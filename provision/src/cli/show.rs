@@ -6,9 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use wire::table::{count, duration};
 
-use crate::api::admin::dto::{Page, Share};
+use crate::api::admin::dto::{JournalLine, Page, Share};
 
 const SECOND: i64 = 1_000_000_000;
+
+/// What people read fits so many columns.
+const COLUMNS: usize = 100;
 
 /// What there is nothing to say of.
 pub(super) const NOTHING: &str = "-";
@@ -92,6 +95,30 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
     facts.iter().map(|(what, how)| format!("  {what:<width$}  {how}\n")).collect()
 }
 
+/// The journal of an operation or a rollout, with long lines broken; nothing if it is empty.
+pub(super) fn journal(journal: &[JournalLine]) -> String {
+    let mut text = String::new();
+    for (place, entry) in journal.iter().enumerate() {
+        if place == 0 {
+            text.push_str("journal\n");
+        }
+        let mut line = format!("  {} ", moment(entry.at));
+        let indent = line.chars().count();
+        for word in entry.text.split_whitespace() {
+            if line.chars().count() + 1 + word.chars().count() > COLUMNS && line.chars().count() > indent {
+                text.push_str(&line);
+                text.push('\n');
+                line = " ".repeat(indent);
+            }
+            line.push(' ');
+            line.push_str(word);
+        }
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
 /// A list as a table, with what there is to say if it is empty or goes on.
 pub(super) fn list<T>(page: &Page<T>, empty: &str, table: impl FnOnce(&[T]) -> String) -> String {
     if page.items.is_empty() {
@@ -116,6 +143,23 @@ mod tests {
         assert_eq!(date(1_790_000_000), "2026-09-21");
         assert_eq!((cut("gate", 4), cut("gates", 4)), ("gate".into(), "gat…".into()));
         assert_eq!((some(1, "move"), some(2_000, "move")), ("1 move".into(), "2,000 moves".into()));
+    }
+
+    #[test]
+    fn long_lines_of_a_journal_are_broken_between_words() {
+        assert_eq!(journal(&[]), "");
+        let text = "word ".repeat(40) + &"x".repeat(120);
+        let shown = journal(&[
+            JournalLine { at: 0, text: text.clone() },
+            JournalLine { at: 1, text: "short".into() },
+        ]);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!((lines[0], lines.len()), ("journal", 6), "{shown}");
+        assert!(lines[1].starts_with("  1970-01-01T00:00:00Z  word word") && lines[1].len() <= COLUMNS);
+        assert!(lines[2].starts_with(&(" ".repeat(24) + "word")) && lines[2].len() <= COLUMNS);
+        assert_eq!(lines[5], "  1970-01-01T00:00:01Z  short");
+        let said: Vec<&str> = shown.split_whitespace().filter(|word| *word == "word").collect();
+        assert_eq!(said.len(), 40, "nothing is left out");
     }
 
     #[test]
