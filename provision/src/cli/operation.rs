@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use wire::table::{Set, count, table};
 
 use super::reply::{Reply, answer, line, print};
-use super::show::{about, age, cut, facts, journal, list, moment, names, now, some, word};
+use super::show::{about, age, broken, cut, facts, journal, list, moment, names, now, some, word};
 use super::{Part, With};
 use crate::api::admin::dto::{OperationDetail, OperationFilter, OperationState, OperationView, Task};
 use crate::operator::watch::{Seen, until_ended};
@@ -157,7 +157,7 @@ fn heading(operation: &OperationView) -> String {
 /// `  12 of 400 moved (3%), 50 under way, about 2 min 5 s left: …`
 fn progress(operation: &OperationView) -> String {
     let percent = (operation.done * 100).checked_div(operation.total).unwrap_or(100);
-    let mut text = format!("  {} of {} moved ({percent}%)", count(operation.done), count(operation.total));
+    let mut text = format!("{} of {} moved ({percent}%)", count(operation.done), count(operation.total));
     if operation.under_way > 0 {
         text.push_str(&format!(", {} under way", count(operation.under_way)));
     }
@@ -169,8 +169,7 @@ fn progress(operation: &OperationView) -> String {
         (OperationState::Running, None) => {}
         (state, _) => text.push_str(&format!(", {}", word(&state))),
     }
-    text.push_str(&format!(": {}\n", operation.step));
-    text
+    broken("  ", 4, &format!("{text}: {}", operation.step))
 }
 
 /// What is to be done, in a few words.

@@ -9,7 +9,7 @@ use wire::table::{Set, duration, table};
 
 use super::release::name;
 use super::reply::{Reply, answer, line, print};
-use super::show::{age, cut, facts, journal, list, moment, names, now, word};
+use super::show::{age, broken, cut, facts, journal, list, moment, names, now, word};
 use super::stamp::Ring;
 use super::{Part, With, operation};
 use crate::api::releases::dto::{Gate, NewRollout, RolloutDetail, RolloutState, RolloutView};
@@ -211,7 +211,8 @@ fn progress(rollout: &RolloutView) -> String {
     if rollout.state != RolloutState::Running {
         parts.push(word(&rollout.state).replace('_', " "));
     }
-    format!("  {}: {}\n", if parts.is_empty() { "begun".to_owned() } else { parts.join(", ") }, rollout.step)
+    let reached = if parts.is_empty() { "begun".to_owned() } else { parts.join(", ") };
+    broken("  ", 4, &format!("{reached}: {}", rollout.step))
 }
 
 fn begun(rollout: &RolloutView) -> String {

@@ -102,21 +102,29 @@ pub(super) fn journal(journal: &[JournalLine]) -> String {
         if place == 0 {
             text.push_str("journal\n");
         }
-        let mut line = format!("  {} ", moment(entry.at));
-        let indent = line.chars().count();
-        for word in entry.text.split_whitespace() {
-            if line.chars().count() + 1 + word.chars().count() > COLUMNS && line.chars().count() > indent {
-                text.push_str(&line);
-                text.push('\n');
-                line = " ".repeat(indent);
-            }
-            line.push(' ');
-            line.push_str(word);
-        }
-        text.push_str(&line);
-        text.push('\n');
+        text.push_str(&broken(&format!("  {}  ", moment(entry.at)), 24, &entry.text));
     }
     text
+}
+
+/// Text behind what its first line begins with, broken between words; the lines that follow are set in by `indent`.
+pub(super) fn broken(first: &str, indent: usize, text: &str) -> String {
+    let (mut all, mut line, mut words) = (String::new(), first.to_owned(), 0);
+    for word in text.split_whitespace() {
+        if words > 0 && line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            all.push_str(&line);
+            all.push('\n');
+            (line, words) = (" ".repeat(indent), 0);
+        }
+        if words > 0 {
+            line.push(' ');
+        }
+        line.push_str(word);
+        words += 1;
+    }
+    all.push_str(line.trim_end());
+    all.push('\n');
+    all
 }
 
 /// A list as a table, with what there is to say if it is empty or goes on.
