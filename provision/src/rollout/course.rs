@@ -72,6 +72,9 @@ fn judge(rollout: &Rollout, last: &Reached, evidence: &Evidence, now: i64) -> De
     }
     match objection(true) {
         Some(why) => Decision::Stop(why),
+        None if *connected > 0 && is.rows < rollout.gate.rows => {
+            Decision::Wait(format!("ring {ring} waits until rows have gone through: {done}"))
+        }
         None => Decision::Pass(format!("{done}, {} rows", is.rows)),
     }
 }
@@ -164,6 +167,21 @@ mod tests {
         assert!(matches!(next(&rollout, &few, 90 * SECOND), Decision::Wait(_)));
         few.connected = 0;
         assert!(matches!(next(&rollout, &few, 90 * SECOND), Decision::Pass(_)));
+    }
+
+    #[test]
+    fn a_release_through_which_nothing_went_does_not_pass_unless_it_may() {
+        let mut rollout = rollout();
+        rollout.reached.push(in_ring(Ring::Fast, false));
+        let mut still = well();
+        still.is.rows = 0;
+        let Decision::Wait(text) = next(&rollout, &still, 90 * SECOND) else { panic!("it waits") };
+        assert!(text.contains("until rows have gone through"), "{text}");
+        still.is.faults = 1;
+        assert!(matches!(next(&rollout, &still, 90 * SECOND), Decision::Stop(_)));
+        still.is.faults = 0;
+        rollout.gate.rows = 0;
+        assert!(matches!(next(&rollout, &still, 90 * SECOND), Decision::Pass(_)));
     }
 
     #[test]

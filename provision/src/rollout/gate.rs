@@ -22,11 +22,14 @@ pub struct Gate {
     pub cpu_ratio: f64,
     /// Least share of the connected gateways that have taken or refused it, before it is judged for good; 0.9 without it.
     pub decided: f64,
+    /// Least rows that have gone through a ring whose gateways are connected, before it passes; 1 without it, and 0 for a
+    /// tenant that may stand still all the while. A release through which nothing went has shown nothing.
+    pub rows: u64,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { faults: 0.001, rejected: 0.001, refused: 0, cpu_ratio: 2.0, decided: 0.9 }
+        Self { faults: 0.001, rejected: 0.001, refused: 0, cpu_ratio: 2.0, decided: 0.9, rows: 1 }
     }
 }
 
