@@ -23,8 +23,9 @@ pub struct Choice {
 pub fn allocate(request: &Request<'_>, stamps: &Stamps) -> Option<StampId> {
     let key = key(request);
     let fitting = candidates(request, stamps).filter(|entry| entry.misfit(request).is_none());
-    let best = fitting.max_by(|one, other| compare(request, key, one, other));
-    best.map(|entry| entry.stamp.id.clone())
+    // Each is ranked once: a rank costs more than all the rest of a look.
+    let best = fitting.map(|entry| Ranked::of(request, key, entry)).max_by(Ranked::compare);
+    best.map(|ranked| ranked.entry.stamp.id.clone())
 }
 
 /// As [`allocate`], with the reasons for each stamp: the dry run.
@@ -34,12 +35,12 @@ pub fn explain(request: &Request<'_>, stamps: &Stamps) -> Choice {
     let (mut fitting, mut misfits) = (Vec::new(), Vec::new());
     for entry in stamps.entries() {
         match entry.misfit(request) {
-            None => fitting.push(entry),
+            None => fitting.push(Ranked::of(request, key, entry)),
             Some(misfit) => misfits.push((entry.stamp.id.clone(), misfit)),
         }
     }
-    fitting.sort_by(|one, other| compare(request, key, other, one));
-    let fitting: Vec<StampId> = fitting.into_iter().map(|entry| entry.stamp.id.clone()).collect();
+    fitting.sort_by(|one, other| other.compare(one));
+    let fitting: Vec<StampId> = fitting.into_iter().map(|ranked| ranked.entry.stamp.id.clone()).collect();
     Choice { stamp: fitting.first().cloned(), fitting, misfits }
 }
 
@@ -56,14 +57,27 @@ fn candidates<'a>(request: &Request<'_>, stamps: &'a Stamps) -> impl Iterator<It
     pinned.flatten().into_iter().chain(all)
 }
 
-/// The better of two is the greater. A tenant with stamps of its own fills those before it takes an empty one, which the
-/// next such tenant may need; names settle a tie, so that the answer does not depend on the order in which stamps were added.
-fn compare(request: &Request<'_>, key: u64, one: &Entry, other: &Entry) -> Ordering {
-    let home = |entry: &Entry| request.dedicated && entry.occupant().is_some();
-    home(one)
-        .cmp(&home(other))
-        .then_with(|| rank(request, key, one).total_cmp(&rank(request, key, other)))
-        .then_with(|| other.stamp.id.cmp(&one.stamp.id))
+/// A stamp that may serve, with how well it suits. The better of two is the greater: a tenant with stamps of its own fills
+/// those before it takes an empty one, which the next such tenant may need; names settle a tie, so that the answer does not
+/// depend on the order in which stamps were added.
+struct Ranked<'a> {
+    home: bool,
+    rank: f64,
+    entry: &'a Entry,
+}
+
+impl<'a> Ranked<'a> {
+    fn of(request: &Request<'_>, key: u64, entry: &'a Entry) -> Self {
+        let home = request.dedicated && entry.occupant().is_some();
+        Self { home, rank: rank(request, key, entry), entry }
+    }
+
+    fn compare(&self, other: &Self) -> Ordering {
+        self.home
+            .cmp(&other.home)
+            .then_with(|| self.rank.total_cmp(&other.rank))
+            .then_with(|| other.entry.stamp.id.cmp(&self.entry.stamp.id))
+    }
 }
 
 /// How well a stamp suits.
