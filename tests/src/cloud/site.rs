@@ -257,18 +257,22 @@ impl Cloud {
         Ok(rows)
     }
 
-    /// Rows that gateways gave up, as their receipts at all stamps say.
+    /// Rows that gateways gave up, as their receipts at all stamps say: of those that were lost only what no other has.
     ///
     /// # Errors
     /// When a stamp does not say.
     pub fn given_up(&self) -> Result<u64> {
-        let mut rows = 0;
-        for stamp in self.stamps.iter().filter(|stamp| !self.lost.contains(&stamp.id)) {
-            let output = stamp.cli("status", &["--json"])?;
-            let status: Value = serde_json::from_slice(&output.stdout)?;
-            rows += status["lost_rows"].as_u64().with_context(|| format!("{status}"))?;
-        }
-        Ok(rows)
+        let (lost, left): (Vec<_>, Vec<_>) =
+            self.stamps.iter().partition(|stamp| self.lost.contains(&stamp.id));
+        let of = |stamps: Vec<&Stamp>| -> Result<Vec<Receipt>> {
+            let each = stamps.into_iter().map(receipts).collect::<Result<Vec<_>>>()?;
+            Ok(each.into_iter().flatten().collect())
+        };
+        let known = of(left)?;
+        // A gateway that did not hear a lost stamp's answer has sent the same receipt to another.
+        let only_there = of(lost)?.into_iter().filter(|it| !known.iter().any(|other| other.overlaps(it)));
+        let rows = only_there.map(|receipt| receipt.rows).sum::<u64>();
+        Ok(rows + known.iter().map(|receipt| receipt.rows).sum::<u64>())
     }
 
     /// Holds what was acknowledged to devices against all stamps together: each row once, or named in a receipt. Returns the
@@ -288,4 +292,42 @@ impl Cloud {
         }
         Ok((account, given_up))
     }
+}
+
+/// A loss receipt, of one tenant's store at a gateway.
+#[derive(Debug)]
+struct Receipt {
+    stream: String,
+    first: u64,
+    last: u64,
+    rows: u64,
+}
+
+impl Receipt {
+    fn overlaps(&self, other: &Self) -> bool {
+        self.stream == other.stream && self.first <= other.last && other.first <= self.last
+    }
+}
+
+fn receipts(stamp: &Stamp) -> Result<Vec<Receipt>> {
+    let output = stamp.cli("status", &["--json"])?;
+    let status: Value = serde_json::from_slice(&output.stdout)?;
+    let all = |value: &Value, name: &str| -> Result<Vec<Value>> {
+        value[name].as_array().cloned().with_context(|| format!("no {name} in {value}"))
+    };
+    let mut found = Vec::new();
+    for gateway in all(&status, "gateways")? {
+        for stream in all(&gateway, "streams")? {
+            for loss in all(&stream, "losses")? {
+                let number = |name: &str| loss[name].as_u64().with_context(|| format!("no {name} in {loss}"));
+                found.push(Receipt {
+                    stream: format!("{}/{}/{}", gateway["gateway"], stream["tenant"], stream["stream"]),
+                    first: number("first")?,
+                    last: number("last")?,
+                    rows: number("rows")?,
+                });
+            }
+        }
+    }
+    Ok(found)
 }

@@ -11,6 +11,7 @@ use wire::provisioning::Backlog;
 
 use super::select::{Pair, pending_of, resting_at};
 use super::{Operation, OperationState, Task, one};
+use crate::allocation::StampState;
 use crate::registry::moves::{Move, away_from, towards, under_way_of};
 use crate::registry::{Books, Refusal, RegistryError};
 
@@ -154,6 +155,10 @@ impl Books<'_> {
             Task::Move { to: Some(to), .. } if *to == pair.stamp => {
                 return Ok(Turn::Stays("it is there already".to_owned()));
             }
+            // Who waits for the room of a stamp that may never come back waits for ever: the operator says anew where to.
+            Task::Move { to: Some(to), .. } if self.is_down(to) => {
+                return Ok(Turn::Stays(format!("its destination {to} is down")));
+            }
             Task::Move { to, backlog, .. } => (to.as_ref(), &pair.environment, *backlog, false),
             Task::Drain { stamp, to, lost } => {
                 // A gateway that is being promoted stays where it is until its promotion fetches it.
@@ -197,6 +202,10 @@ impl Books<'_> {
         );
         self.note(operation.id, &text)?;
         Ok(Turn::Begun)
+    }
+
+    fn is_down(&self, stamp: &StampId) -> bool {
+        self.stamps().get(stamp).is_some_and(|stamp| stamp.state == StampState::Down)
     }
 
     /// Moves of others that have to do with a stamp that is drained: those that come get another destination; of a lost
