@@ -79,7 +79,7 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
     let contents = Contents::open(&config.data_dir)
         .map_err(|cause| StartError::Machine { what: "open the folder of contents", cause })?;
     let reports = registry.read(history::reports).await?;
-    let server = Server::bind(config.listen, tls).await?;
+    let server = Server::bind(config.listen, tls)?;
     let address = server.address()?;
     tracing::info!(%address, data_dir = %config.data_dir.display(), "serving");
     let service = Arc::new(Service {

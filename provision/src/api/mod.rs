@@ -1,6 +1,7 @@
 //! The HTTPS API: who asks is known by the certificate of the TLS handshake, or proves it by a challenge.
 //!
 //! ```text
+//! server    connections; handshakes: a few at a time
 //! tls       any client certificate is taken, if its key is there: which one it must be depends on the route
 //! peers     what the certificate makes of its owner: gateway, stamp, operator
 //! gateway   challenge, register, renew, assignments
@@ -17,6 +18,7 @@
 pub mod admin;
 mod desired;
 mod gateway;
+mod handshakes;
 pub mod openapi;
 mod peers;
 mod problem;

@@ -1,7 +1,7 @@
 //! Connections: TCP, TLS, HTTP/1.1, and the router behind.
 //!
-//! Bounded: [`MAX_CONNECTIONS`] at once, and a time for the handshake and for each request's head, so that slow clients
-//! keep nobody else out for long.
+//! Bounded: [`MAX_CONNECTIONS`] at once, handshakes ([`super::handshakes`]), and a time for each request's head, so that slow
+//! clients keep nobody else out for long.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
+use super::handshakes::{Bounds, Handshakes};
 use super::peers::Peer;
 
 /// Most connections at once; the next one waits in the system's queue. Stamps keep one each for their rosters.
 const MAX_CONNECTIONS: usize = 4_096;
-/// A handshake is done within this time.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// Most connections that wait in the system's queue; the system may have a bound of its own (`net.core.somaxconn`).
+const BACKLOG: u32 = 4_096;
 /// A request's head has arrived within this time; also how long an idle connection is kept.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
 /// At the end, requests under way are answered within this time.
@@ -39,7 +39,7 @@ pub struct ServerError {
 /// A bound server.
 pub struct Server {
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    handshakes: Arc<Handshakes>,
 }
 
 impl Server {
@@ -47,9 +47,17 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`].
-    pub async fn bind(address: SocketAddr, tls: rustls::ServerConfig) -> Result<Self, ServerError> {
-        let listener = TcpListener::bind(address).await.map_err(|cause| ServerError { address, cause })?;
-        Ok(Self { listener, acceptor: TlsAcceptor::from(Arc::new(tls)) })
+    pub fn bind(address: SocketAddr, tls: rustls::ServerConfig) -> Result<Self, ServerError> {
+        Self::bind_with(address, tls, Bounds::default())
+    }
+
+    fn bind_with(
+        address: SocketAddr,
+        tls: rustls::ServerConfig,
+        bounds: Bounds,
+    ) -> Result<Self, ServerError> {
+        let listener = listen(address).map_err(|cause| ServerError { address, cause })?;
+        Ok(Self { listener, handshakes: Arc::new(Handshakes::new(Arc::new(tls), bounds)) })
     }
 
     /// The address it is bound to.
@@ -79,9 +87,10 @@ impl Server {
                     }
                 },
             };
-            let (acceptor, router, stop) = (self.acceptor.clone(), router.clone(), stopping.clone());
+            let (handshakes, router) = (Arc::clone(&self.handshakes), router.clone());
+            let stop = stopping.clone();
             connections.spawn(async move {
-                serve_one(stream, address, &acceptor, router, stop).await;
+                serve_one(stream, address, &handshakes, router, stop).await;
                 drop(place);
             });
         }
@@ -92,18 +101,30 @@ impl Server {
     }
 }
 
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As after a restart: what remains of former connections is in nobody's way.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 async fn serve_one(
     stream: TcpStream,
     address: SocketAddr,
-    acceptor: &TlsAcceptor,
+    handshakes: &Handshakes,
     router: Router,
     mut stopping: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
-    let tls = match timeout(HANDSHAKE_WITHIN, acceptor.accept(stream)).await {
-        Ok(Ok(tls)) => tls,
-        Ok(Err(error)) => return tracing::info!(%address, %error, "no TLS"),
-        Err(_) => return tracing::info!(%address, "no TLS in time"),
+    let shaken = tokio::select! {
+        shaken = handshakes.shake(stream) => shaken,
+        // Who is not in yet is not under way.
+        _ = stopping.wait_for(|stop| *stop) => return,
+    };
+    let tls = match shaken {
+        Ok(tls) => tls,
+        Err(missed) => return tracing::info!(%address, reason = %missed, "a connection is not served"),
     };
     let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
     let chain: Arc<[_]> = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
