@@ -245,3 +245,12 @@ fn while_provisioning_is_asked_it_is_parked_until_the_cool_down_or_until_another
     circuit.on_asking(&policy, now, 0);
     assert!(circuit.on_event(Event::Assigned, now));
 }
+
+#[test]
+fn an_attempt_is_due_when_the_step_says_so_and_never_by_itself_after_giving_up() {
+    let (now, at) = (Moment(Duration::from_secs(9)), Moment(Duration::from_secs(12)));
+    assert_eq!(Step::Retry { at }.due(now), Some(at));
+    assert_eq!(Step::Parked { until: at, because: Ended::Tokens }.due(now), Some(at));
+    assert_eq!(Step::Fallback { to: Fallback::Endpoint }.due(now), Some(now));
+    assert_eq!(Step::GiveUp { reason: "unknown authority".into() }.due(now), None);
+}

@@ -59,6 +59,18 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// When the next attempt is due, by which way soever; `None`: not before somebody acts.
+    #[must_use]
+    pub fn due(&self, now: Moment) -> Option<Moment> {
+        match self {
+            Self::Retry { at } | Self::Parked { until: at, .. } => Some(*at),
+            Self::Fallback { .. } => Some(now),
+            Self::GiveUp { .. } => None,
+        }
+    }
+}
+
 /// The state of retrying one thing over all its ways.
 #[derive(Debug, Clone, Default)]
 pub struct Circuit {

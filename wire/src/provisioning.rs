@@ -13,8 +13,9 @@
 //!           POST /v1/stamps/ID/conditions  Conditions → 204
 //! ```
 //! Fields may be added: whoever reads ignores what it does not know. Bytes are base64, times are seconds since 1970 UTC
-//! unless a name says otherwise. No I/O here.
+//! unless a name says otherwise. No I/O here: how an answer is read is in [`answer`].
 
+pub mod answer;
 mod desired;
 
 pub use desired::*;

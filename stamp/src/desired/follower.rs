@@ -2,33 +2,29 @@
 //!
 //! Invariants: gateways are told of a release when all of it is here; the revision that provisioning hears is one up to which
 //! that is so; while provisioning is away, nothing changes. A failure of whatever kind ends the round and is judged by the
-//! one circuit; what is told of conditions waits for that too.
+//! circuit of its rounds; what is told of conditions waits for that too.
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use backoff::random::Random;
-use backoff::{Circuit, Event, Ledger, Moment, Outcome, Policy, Step, Ways};
+use backoff::Outcome;
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use wire::ids::{GatewayId, TenantId};
 use wire::message::{ContentRef, MAX_CONTENT_BYTES, MAX_CONTENTS, MAX_DOCUMENT_BYTES};
+use wire::provisioning::answer::Failure;
 use wire::provisioning::{Conditions as Said, DesiredState};
 
 use super::board::{Desires, Ready, States};
 use super::kept::Kept;
-use crate::provisioning::{CallError, Client};
-use crate::receiver::{Receiver, now};
+use crate::provisioning::{Client, Poll, outcome};
+use crate::receiver::Receiver;
 use crate::roster::{Place, Roster};
 
-/// Longest wait for a change in one request.
-const WAIT: Duration = Duration::from_secs(30);
-/// An answer without news that comes so much earlier is a mistake of the other side.
-const EARLY: Duration = Duration::from_secs(1);
 /// Changes of conditions are told this often.
 const TELL_EVERY: Duration = Duration::from_secs(2);
 /// All conditions are told this often, since provisioning keeps them in memory.
@@ -51,8 +47,6 @@ pub struct Follower {
     receiver: Arc<Receiver>,
     /// Changes when the operator says "now".
     operator: watch::Receiver<u64>,
-    /// Whether provisioning answers.
-    stands: watch::Sender<bool>,
     /// Up to which revision gateways are told.
     reached: watch::Sender<u64>,
     tidied: Option<Instant>,
@@ -62,7 +56,7 @@ pub struct Follower {
 #[derive(Debug, thiserror::Error)]
 enum RoundError {
     #[error(transparent)]
-    Call(#[from] CallError),
+    Call(#[from] Failure),
     #[error("what is desired cannot be kept: {0}")]
     Disk(#[from] io::Error),
     #[error("content {} of tenant {tenant} cannot be had: {cause}", .content.digest)]
@@ -71,11 +65,11 @@ enum RoundError {
     Early,
 }
 
-impl RoundError {
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::Call(error) => error.outcome(),
-            other => Outcome::transient(other.to_string()),
+impl From<&RoundError> for Outcome {
+    fn from(error: &RoundError) -> Self {
+        match error {
+            RoundError::Call(failure) => outcome(failure),
+            other => Self::transient(other.to_string()),
         }
     }
 }
@@ -97,74 +91,37 @@ impl Follower {
             }
         }
         desires.tell(states);
-        let (stands, reached) = (watch::channel(false).0, watch::channel(0).0);
-        Self { client, kept, desires, receiver, operator, stands, reached, tidied: None }
+        Self { client, kept, desires, receiver, operator, reached: watch::channel(0).0, tidied: None }
     }
 
     /// Follows until `stopping` becomes true.
     pub async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        let rounds = self.client.rounds(self.operator.clone());
         let teller = Teller {
             client: self.client.clone(),
             desires: self.desires.clone(),
             receiver: Arc::clone(&self.receiver),
-            stands: self.stands.clone(),
+            stands: rounds.stands(),
             reached: self.reached.subscribe(),
         };
         tokio::select! {
-            () = self.follow() => {}
+            () = rounds.make("desired states", async |stands| self.round(stands).await) => {}
             () = teller.tell() => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
     }
 
-    async fn follow(&mut self) {
-        let (policy, mut ledger, mut circuit) =
-            (Policy::upstream(), Ledger::default(), Circuit::new(Ways::default()));
-        let (origin, mut random) = (Instant::now(), Random::from_seed(now() as u64));
-        let moment = |at: Instant| Moment(at - origin);
-        loop {
-            let Err(error) = self.round().await else {
-                ledger.on_success();
-                if !self.stands.send_replace(true) {
-                    circuit.on_connected(moment(Instant::now()));
-                }
-                continue;
-            };
-            self.stands.send_replace(false);
-            let at = moment(Instant::now());
-            let step = circuit.on_failure(&policy, &mut ledger, error.outcome(), at, random.next());
-            let until = match step {
-                Step::Retry { at } => Some(origin + at.0),
-                Step::Parked { until, .. } => Some(origin + until.0),
-                Step::Fallback { .. } => Some(Instant::now()),
-                Step::GiveUp { .. } => None,
-            };
-            let wait_ms =
-                until.map_or(0, |until| until.saturating_duration_since(Instant::now()).as_millis() as u64);
-            warn!(%error, wait_ms, "what is desired cannot be followed; gateways go on with what they run");
-            tokio::select! {
-                () = sleep_until(until) => {}
-                // Who could say so is gone only with the stamp.
-                Ok(()) = self.operator.changed() => {
-                    circuit.on_event(Event::Operator, moment(Instant::now()));
-                }
-            }
-        }
-    }
-
     /// Waits for news, from provisioning or of whom this stamp serves, and makes them hold.
-    async fn round(&mut self) -> Result<(), RoundError> {
-        // The first time there is no wait: whether provisioning answers is known at once.
-        let wait = if *self.stands.borrow() { WAIT } else { Duration::ZERO };
+    async fn round(&mut self, stands: bool) -> Result<(), RoundError> {
         let roster = self.receiver.roster();
-        let asked = Instant::now();
+        let poll = Poll::begin(stands);
         let page = tokio::select! {
-            page = self.client.desired((&self.kept.ring, self.kept.revision), wait) => Some(page?),
+            page = self.client.desired((&self.kept.ring, self.kept.revision), poll.wait) => Some(page?),
             () = others_served(&self.receiver, roster) => None,
         };
         if let Some(page) = page {
             let news = page.full || !page.states.is_empty();
-            if !news && asked.elapsed() + EARLY < wait {
+            if !news && poll.is_early() {
                 return Err(RoundError::Early);
             }
             let (more, revision) = (page.more, page.revision);
@@ -294,6 +251,7 @@ struct Teller {
     client: Client,
     desires: Desires,
     receiver: Arc<Receiver>,
+    /// Whether provisioning answers the follower.
     stands: watch::Sender<bool>,
     reached: watch::Receiver<u64>,
 }
@@ -318,7 +276,7 @@ impl Teller {
         }
     }
 
-    async fn tell_once(&mut self, all: bool) -> Result<(), CallError> {
+    async fn tell_once(&mut self, all: bool) -> Result<(), Failure> {
         let roster = self.receiver.roster();
         let news = self.reached.has_changed().unwrap_or(false);
         let revision = *self.reached.borrow_and_update();
@@ -374,11 +332,4 @@ async fn others_served(receiver: &Receiver, mut roster: Arc<Roster>) {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
-}
-
-async fn sleep_until(until: Option<Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until).await,
-        None => std::future::pending().await,
-    }
 }

@@ -1,18 +1,21 @@
 //! Requests to provisioning over HTTPS. One attempt each: does not retry, follows no redirect and no proxy.
 
-use std::error::Error;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use backoff::Outcome;
+use backoff::{Ledger, Outcome};
 use bytes::Bytes;
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Method, RequestBuilder, Response, Url, redirect};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use wire::ids::{Digest, StampId};
-use wire::provisioning::{Conditions, DesiredStates, Fenced, MAX_ANSWER_BYTES, Problem, Report, Roster};
+use wire::provisioning::answer::{Body, Failure, Kind, caused_by, causes};
+use wire::provisioning::{Conditions, DesiredStates, Fenced, Report, Roster};
 
+use super::rounds::Rounds;
 use crate::config::{Identity, Provisioning};
 use crate::identity::{self, IdentityError};
 
@@ -22,8 +25,6 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 /// An idle connection is kept for less than the service keeps it.
 const IDLE: Duration = Duration::from_secs(20);
-/// Most characters of an answer that is no `Problem` that are shown.
-const MAX_SHOWN: usize = 200;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -39,59 +40,27 @@ pub enum ClientError {
     Https(String),
 }
 
-/// Why a request has failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CallError {
-    /// No connection, or none that lasted.
-    #[error("no answer from provisioning: {0}")]
-    Unreachable(String),
-    /// Whoever answers is not provisioning, or does not take us for who we are.
-    #[error("not to be trusted, or it does not trust us: {0}")]
-    Untrusted(String),
-    /// It refuses.
-    #[error("provisioning refuses ({status}): {}", said(.problem))]
-    Refused {
-        /// HTTP's.
-        status: StatusCode,
-        /// Its reason.
-        problem: Problem,
-    },
-    /// It answers something else than it should.
-    #[error("provisioning answers what cannot be: {0}")]
-    Nonsense(String),
-}
-
-fn said(problem: &Problem) -> String {
-    if problem.remedy.is_empty() {
-        problem.message.clone()
-    } else {
-        format!("{}; {}", problem.message, problem.remedy)
+/// What a failure means to the retry rules.
+pub(crate) fn outcome(failure: &Failure) -> Outcome {
+    let cause = failure.to_string();
+    match failure.kind() {
+        Kind::Transient => Outcome::transient(cause),
+        Kind::Throttled(after) => Outcome::throttled(cause, after),
+        Kind::Misdirected => Outcome::misdirected(cause),
     }
 }
 
-impl CallError {
-    /// What it means to the retry rules.
-    pub(crate) fn outcome(&self) -> Outcome {
-        let cause = self.to_string();
-        match self {
-            Self::Unreachable(_) => Outcome::transient(cause),
-            Self::Untrusted(_) | Self::Nonsense(_) => Outcome::misdirected(cause),
-            Self::Refused { status, problem } => match problem.retry_after_ms {
-                Some(after) => Outcome::throttled(cause, Duration::from_millis(after)),
-                None if status.is_client_error() => Outcome::misdirected(cause),
-                None => Outcome::transient(cause),
-            },
-        }
-    }
-}
-
-/// The way to provisioning; clones share its connections.
+/// The way to provisioning; clones share its connections, its retry tokens, and what is renewed.
 #[derive(Clone)]
 pub struct Client {
     /// With the certificate that holds now.
     http: Arc<RwLock<reqwest::Client>>,
     /// `https://host:port/v1/stamps/ID/`.
     base: Url,
+    /// The one of this process towards provisioning.
+    ledger: Arc<Mutex<Ledger>>,
+    /// Changes when certificate, key or trust are other ones.
+    renewed: watch::Sender<()>,
 }
 
 /// Whether an endpoint of provisioning can be one.
@@ -126,7 +95,7 @@ impl Client {
             .join(&format!("v1/stamps/{stamp}/"))
             .map_err(|error| ClientError::Endpoint(error.to_string()))?;
         let http = Arc::new(RwLock::new(https(identity, &provisioning.trust)?));
-        Ok(Self { http, base })
+        Ok(Self { http, base, ledger: Arc::default(), renewed: watch::channel(()).0 })
     }
 
     /// Asks by what the files hold now, from the next connection on; so do its clones.
@@ -136,25 +105,37 @@ impl Client {
     pub fn renew(&self, identity: &Identity, trust: &Path) -> Result<(), ClientError> {
         let renewed = https(identity, trust)?;
         *self.http.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+        // Who waits because of what they were before asks again.
+        self.renewed.send_replace(());
         Ok(())
     }
 
+    /// Rounds of whatever is to be followed or told. `operator` changes when an operator says "now".
+    pub(crate) fn rounds(&self, operator: watch::Receiver<u64>) -> Rounds {
+        Rounds::new(Arc::clone(&self.ledger), operator, self.renewed.subscribe())
+    }
+
+    /// The retry tokens towards provisioning.
+    #[cfg(test)]
+    pub(super) fn ledger(&self) -> &Mutex<Ledger> {
+        &self.ledger
+    }
+
     /// The roster's changes after a revision; waits so long for the first.
-    pub(super) async fn roster(&self, after: u64, wait: Duration) -> Result<Roster, CallError> {
+    pub(super) async fn roster(&self, after: u64, wait: Duration) -> Result<Roster, Failure> {
         let wait_seconds = wait.as_secs();
         let question = self.request(Method::GET, &format!("roster?after={after}&wait={wait_seconds}"))?;
-        let text = answer(question.timeout(ANSWERED_WITHIN + wait)).await?;
-        read(&text)
+        read(question.timeout(ANSWERED_WITHIN + wait)).await
     }
 
     /// Tells a watermark.
-    pub(super) async fn fenced(&self, fenced: &Fenced) -> Result<(), CallError> {
-        answer(self.request(Method::POST, "fenced")?.json(fenced).timeout(ANSWERED_WITHIN)).await.map(drop)
+    pub(super) async fn fenced(&self, fenced: &Fenced) -> Result<(), Failure> {
+        self.tell("fenced", fenced).await
     }
 
     /// Tells how this stamp stands.
-    pub(super) async fn report(&self, report: &Report) -> Result<(), CallError> {
-        answer(self.request(Method::POST, "report")?.json(report).timeout(ANSWERED_WITHIN)).await.map(drop)
+    pub(super) async fn report(&self, report: &Report) -> Result<(), Failure> {
+        self.tell("report", report).await
     }
 
     /// What is desired in this stamp's ring after a revision; waits so long for the first change.
@@ -162,15 +143,14 @@ impl Client {
         &self,
         (ring, after): (&str, u64),
         wait: Duration,
-    ) -> Result<DesiredStates, CallError> {
+    ) -> Result<DesiredStates, Failure> {
         let path = format!("desired?after={after}&ring={ring}&wait={}", wait.as_secs());
-        read(&answer(self.request(Method::GET, &path)?.timeout(ANSWERED_WITHIN + wait)).await?)
+        read(self.request(Method::GET, &path)?.timeout(ANSWERED_WITHIN + wait)).await
     }
 
     /// Tells how gateways are with what is desired.
-    pub(crate) async fn conditions(&self, conditions: &Conditions) -> Result<(), CallError> {
-        let question = self.request(Method::POST, "conditions")?.json(conditions);
-        answer(question.timeout(ANSWERED_WITHIN)).await.map(drop)
+    pub(crate) async fn conditions(&self, conditions: &Conditions) -> Result<(), Failure> {
+        self.tell("conditions", conditions).await
     }
 
     /// A content, piece by piece, none of which is held. `take` waits where they go.
@@ -178,13 +158,13 @@ impl Client {
         &self,
         digest: Digest,
         mut take: impl FnMut(Bytes) -> F,
-    ) -> Result<(), CallError> {
+    ) -> Result<(), Failure> {
         let question = self.request(Method::GET, &format!("contents/{digest}"))?;
-        let late = |_| CallError::Unreachable(format!("nothing came for {} s", ANSWERED_WITHIN.as_secs()));
+        let late = |_| Failure::Unreachable(format!("nothing came for {} s", ANSWERED_WITHIN.as_secs()));
         let response = timeout(ANSWERED_WITHIN, question.send()).await.map_err(late)?;
         let mut response = response.map_err(|error| failed(&error))?;
         if !response.status().is_success() {
-            return Err(refused(response.status(), &body(response).await?));
+            return whole(response).await.map(drop);
         }
         loop {
             let piece = timeout(ANSWERED_WITHIN, response.chunk()).await.map_err(late)?;
@@ -196,8 +176,14 @@ impl Client {
         }
     }
 
-    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, CallError> {
-        let url = self.base.join(path).map_err(|error| CallError::Nonsense(error.to_string()))?;
+    /// What has no answer but that it was heard.
+    async fn tell(&self, path: &str, said: &impl Serialize) -> Result<(), Failure> {
+        let question = self.request(Method::POST, path)?.json(said).timeout(ANSWERED_WITHIN);
+        whole(question.send().await.map_err(|error| failed(&error))?).await.map(drop)
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, Failure> {
+        let url = self.base.join(path).map_err(|error| Failure::Nonsense(error.to_string()))?;
         Ok(self.http.read().unwrap_or_else(PoisonError::into_inner).request(method, url))
     }
 }
@@ -211,79 +197,33 @@ fn https(identity: &Identity, trust: &Path) -> Result<reqwest::Client, ClientErr
         .connect_timeout(CONNECTED_WITHIN)
         .pool_idle_timeout(IDLE)
         .build()
-        .map_err(|error| ClientError::Https(chain(&error)))
+        .map_err(|error| ClientError::Https(causes(&error)))
 }
 
-async fn answer(question: RequestBuilder) -> Result<Vec<u8>, CallError> {
+async fn read<T: DeserializeOwned>(question: RequestBuilder) -> Result<T, Failure> {
     let response = question.send().await.map_err(|error| failed(&error))?;
-    let status = response.status();
-    let body = body(response).await?;
-    if status.is_success() {
-        return Ok(body);
-    }
-    Err(refused(status, &body))
+    let status = response.status().as_u16();
+    body(response).await?.read(status)
 }
 
-fn refused(status: StatusCode, body: &[u8]) -> CallError {
-    let problem = serde_json::from_slice(body).unwrap_or_else(|_| Problem {
-        code: status.as_str().to_owned(),
-        message: String::from_utf8_lossy(body).chars().take(MAX_SHOWN).collect(),
-        remedy: String::new(),
-        retry_after_ms: None,
-    });
-    CallError::Refused { status, problem }
+async fn whole(response: Response) -> Result<Vec<u8>, Failure> {
+    let status = response.status().as_u16();
+    body(response).await?.whole(status)
 }
 
-async fn body(mut response: Response) -> Result<Vec<u8>, CallError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(CallError::Nonsense(format!("an answer of more than {MAX_ANSWER_BYTES} bytes")));
-        }
-        body.extend_from_slice(&chunk);
+async fn body(mut response: Response) -> Result<Body, Failure> {
+    let mut body = Body::default();
+    while let Some(piece) = response.chunk().await.map_err(|error| failed(&error))? {
+        body.take(&piece)?;
     }
     Ok(body)
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
-    serde_json::from_slice(body).map_err(|error| CallError::Nonsense(error.to_string()))
-}
-
-fn failed(error: &reqwest::Error) -> CallError {
-    let cause = chain(error);
-    match tls(error) {
+fn failed(error: &reqwest::Error) -> Failure {
+    match caused_by(error) {
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) => {
-            CallError::Untrusted(cause)
+            Failure::Untrusted(causes(error))
         }
-        _ => CallError::Unreachable(cause),
+        _ => Failure::Unreachable(causes(error)),
     }
-}
-
-/// What TLS has said, wherever it is wrapped.
-fn tls(error: &reqwest::Error) -> Option<&rustls::Error> {
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-        let found = error.downcast_ref().or(inner.and_then(|inner| inner.downcast_ref()));
-        if found.is_some() {
-            return found;
-        }
-        next = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
-}
-
-/// An error with all that it was caused by.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -1,31 +1,28 @@
 //! Follows the roster: asks, applies, keeps, tells; one thing after the other.
 //!
 //! Invariants: the revision moves on only when all before it is durable; a failure of whatever kind ends the round and is
-//! judged by the one circuit; while provisioning is away, nothing changes.
+//! judged by the circuit of its rounds; while provisioning is away, nothing changes.
 
 use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backoff::random::Random;
-use backoff::{Circuit, Event, Ledger, Moment, Outcome, Policy, Step, Ways};
+use backoff::Outcome;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info};
 use wire::ids::{GatewayId, TenantId};
+use wire::provisioning::answer::Failure;
 use wire::provisioning::{self, Fenced, MAX_WATERMARK_BYTES, Report, RosterEntry, Treatment};
 
-use super::client::{CallError, Client};
+use super::client::{Client, outcome};
 use super::kept::Kept;
+use super::rounds::Poll;
 use crate::landing::{Handover, Landing, LandingError, Note, Turn};
 use crate::receiver::{Receiver, now};
 use crate::roster::{Origin, Roster};
 
-/// Longest wait for a change in one request.
-const WAIT: Duration = Duration::from_secs(30);
-/// An answer without news that comes so much earlier is a mistake of the other side.
-const EARLY: Duration = Duration::from_secs(1);
 /// How this stamp stands is told about this often.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
@@ -47,7 +44,7 @@ pub struct Follower {
 #[derive(Debug, thiserror::Error)]
 enum RoundError {
     #[error(transparent)]
-    Call(#[from] CallError),
+    Call(#[from] Failure),
     #[error(transparent)]
     Landing(#[from] LandingError),
     #[error("the roster cannot be kept: {0}")]
@@ -56,11 +53,11 @@ enum RoundError {
     Early,
 }
 
-impl RoundError {
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::Call(error) => error.outcome(),
-            other => Outcome::transient(other.to_string()),
+impl From<&RoundError> for Outcome {
+    fn from(error: &RoundError) -> Self {
+        match error {
+            RoundError::Call(failure) => outcome(failure),
+            other => Self::transient(other.to_string()),
         }
     }
 }
@@ -70,8 +67,6 @@ impl RoundError {
 struct Course {
     /// When it was last told how this stamp stands.
     reported: Option<Instant>,
-    /// Whether provisioning answers.
-    stands: bool,
     /// Watermarks that are too long to be told, said once.
     too_long: HashSet<(GatewayId, TenantId, u64)>,
 }
@@ -98,68 +93,26 @@ impl Course {
 impl Follower {
     /// Follows until `stopping` becomes true.
     pub async fn run(mut self, mut stopping: watch::Receiver<bool>) {
+        let rounds = self.client.rounds(self.operator.clone());
+        let mut course = Course::default();
         tokio::select! {
-            () = self.follow() => {}
+            () = rounds.make("roster", async |stands| self.round(&mut course, stands).await) => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
     }
 
-    async fn follow(&mut self) {
-        let (policy, mut ledger, mut circuit) =
-            (Policy::upstream(), Ledger::default(), Circuit::new(Ways::default()));
-        let (origin, mut random) = (Instant::now(), Random::from_seed(now() as u64));
-        let moment = |at: Instant| Moment(at - origin);
-        let mut course = Course::default();
-        loop {
-            let Err(error) = self.round(&mut course).await else {
-                ledger.on_success();
-                if !course.stands {
-                    course.stands = true;
-                    circuit.on_connected(moment(Instant::now()));
-                }
-                continue;
-            };
-            course.stands = false;
-            let step = circuit.on_failure(
-                &policy,
-                &mut ledger,
-                error.outcome(),
-                moment(Instant::now()),
-                random.next(),
-            );
-            let until = match step {
-                Step::Retry { at } => Some(origin + at.0),
-                Step::Parked { until, .. } => Some(origin + until.0),
-                Step::Fallback { .. } => Some(Instant::now()),
-                Step::GiveUp { .. } => None,
-            };
-            let wait_ms =
-                until.map_or(0, |until| until.saturating_duration_since(Instant::now()).as_millis() as u64);
-            warn!(%error, wait_ms, "provisioning cannot be followed; the roster that is known still holds");
-            tokio::select! {
-                () = sleep_until(until) => {}
-                // Who could say so is gone only with the stamp.
-                Ok(()) = self.operator.changed() => {
-                    circuit.on_event(Event::Operator, moment(Instant::now()));
-                }
-            }
-        }
-    }
-
-    /// Tells what is to be told, and waits for news.
-    async fn round(&mut self, course: &mut Course) -> Result<(), RoundError> {
+    /// Tells what is to be told, and waits for news. `stands`: whether provisioning has answered before.
+    async fn round(&mut self, course: &mut Course, stands: bool) -> Result<(), RoundError> {
         self.tell(course).await?;
         let known = self.revision();
-        // The first time there is no wait: whether provisioning answers is known at once.
-        let wait = if course.stands { WAIT } else { Duration::ZERO };
-        let asked = Instant::now();
-        let page = self.client.roster(known.unwrap_or(0), wait).await?;
+        let poll = Poll::begin(stands);
+        let page = self.client.roster(known.unwrap_or(0), poll.wait).await?;
         if let Some(known) = known.filter(|known| page.revision < *known) {
             return self.begin_anew(known, page.revision).await;
         }
-        if !course.stands {
+        if !stands {
             info!(revision = page.revision, "provisioning answers");
-        } else if page.entries.is_empty() && asked.elapsed() + EARLY < wait {
+        } else if page.entries.is_empty() && poll.is_early() {
             return Err(RoundError::Early);
         }
         if !page.entries.is_empty() || known.is_none() {
@@ -276,12 +229,5 @@ fn say(entry: &RosterEntry) {
         Treatment::Blocked => {
             error!(%gateway, %tenant, epoch, "an operator has blocked the gateway: it is refused")
         }
-    }
-}
-
-async fn sleep_until(until: Option<Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until).await,
-        None => std::future::pending().await,
     }
 }

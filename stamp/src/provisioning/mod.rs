@@ -1,7 +1,9 @@
 //! What this stamp and provisioning say to each other: whom it serves, whom no more, what had landed of those.
 //!
 //! ```text
-//! follower   asks, applies, keeps, tells; after a failure, whether and when it asks again is `backoff`'s decision
+//! follower   asks, applies, keeps, tells
+//! rounds     the loop around that and around whatever else is followed or told: after a failure, whether and when it is tried
+//!            again is `backoff`'s decision, by one ledger for all
 //! client     the requests over HTTPS, with the stamp's own certificate
 //! kept       data_dir/roster.jsonl: the last roster, by which the stamp works while provisioning is down
 //! ```
@@ -11,8 +13,10 @@
 mod client;
 mod follower;
 mod kept;
+mod rounds;
 
-pub(crate) use client::CallError;
+pub(crate) use client::outcome;
 pub use client::{Client, ClientError, check_endpoint};
 pub use follower::Follower;
 pub use kept::Kept;
+pub(crate) use rounds::Poll;
