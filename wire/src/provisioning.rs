@@ -6,7 +6,8 @@
 //!           POST /v1/renew          Renew          → Registration | Problem        (by its operational certificate)
 //!           GET  /v1/assignments?after=&wait=      → Registration without certificate
 //! stamp     GET  /v1/stamps/ID/roster?after=&wait= → Roster                         (by its certificate)
-//!           POST /v1/stamps/ID/fenced  Fenced      → 204
+//!           POST /v1/stamps/ID/fenced  Fenced      → FenceAnswer
+//!           POST /v1/stamps/ID/receipts  Receipts  → ReceiptsKept
 //!           POST /v1/stamps/ID/report  Report      → 204
 //!           GET  /v1/stamps/ID/desired?after=&ring=&wait= → DesiredStates
 //!           GET  /v1/stamps/ID/contents/SHA256     → its bytes
@@ -17,8 +18,10 @@
 
 pub mod answer;
 mod desired;
+mod receipts;
 
 pub use desired::*;
+pub use receipts::*;
 
 use std::fmt;
 
