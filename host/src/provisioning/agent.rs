@@ -22,7 +22,6 @@ use wire::provisioning::{Assigned, Registration};
 
 use super::ask::{Ask, AskError};
 use super::board::{Asking, AssignmentStatus, Board, BoardView};
-use super::client::CallError;
 use super::kept::Known;
 use super::need::{Need, Open, need, renew_at};
 use crate::clock;
@@ -266,7 +265,7 @@ impl Agent {
             }
         }
         let problem = match error {
-            AskError::Call(CallError::Refused { problem, .. }) => Some(problem),
+            AskError::Call(call) => call.problem(),
             _ => None,
         };
         let left = self.circuit.why(&self.policy, now).attempts_left;

@@ -8,6 +8,7 @@ use gateway_config::{Endpoint, Provisioning};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use wire::ids::{GatewayId, StampId};
+use wire::provisioning::answer::Failure;
 use wire::provisioning::{Bytes, Candidate, Latency, Register, Registration, Renew};
 
 use super::client::{CallError, Client, ClientError};
@@ -129,7 +130,7 @@ impl Ask {
     /// Proves who we are. Where the service wants stamps measured first, that is done in between.
     async fn register(&self, request: &Bytes) -> Result<Registration, AskError> {
         match self.register_with(request, Vec::new()).await {
-            Err(AskError::Call(CallError::Pending(pending))) if !pending.measure.is_empty() => {
+            Err(AskError::Call(CallError::Failed(Failure::Pending(pending)))) if !pending.measure.is_empty() => {
                 let latencies = measure(pending.measure).await;
                 self.register_with(request, latencies).await
             }

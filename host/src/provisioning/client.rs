@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use backoff::Outcome;
 use gateway_config::Provisioning;
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Method, RequestBuilder, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
-use wire::provisioning::{Challenge, MAX_ANSWER_BYTES, Pending, Problem, Register, Registration, Renew};
+use wire::provisioning::answer::{Body, Failure, Kind, caused_by, causes};
+use wire::provisioning::{Challenge, Problem, Register, Registration, Renew};
 
 use super::proof::{Pair, ProofError, certificates};
 use crate::clock;
@@ -17,8 +18,6 @@ use crate::clock;
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 /// An answer has come within this time, beyond what was asked to wait for it.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
-/// Most characters of an answer that is no `Problem` that are shown.
-const MAX_SHOWN: usize = 200;
 
 /// Why there is no client: a person's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -37,34 +36,9 @@ pub enum CallError {
     /// Nothing could be sent.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// No connection, or none that lasted.
-    #[error("no answer from provisioning: {0}")]
-    Unreachable(String),
-    /// Whoever answers is not provisioning, or does not take us for who we are.
-    #[error("provisioning is not to be trusted, or does not trust us: {0}")]
-    Untrusted(String),
-    /// It refuses.
-    #[error("provisioning refuses ({}): {}", .problem.code, said(.problem))]
-    Refused {
-        /// HTTP's.
-        status: StatusCode,
-        /// Its reason.
-        problem: Problem,
-    },
-    /// It has understood, and wants us to come again.
-    #[error("provisioning is busy with it")]
-    Pending(Pending),
-    /// It answers something else than it should.
-    #[error("provisioning answers what cannot be: {0}")]
-    Nonsense(String),
-}
-
-fn said(problem: &Problem) -> String {
-    if problem.remedy.is_empty() {
-        problem.message.clone()
-    } else {
-        format!("{}; {}", problem.message, problem.remedy)
-    }
+    /// What was asked has no answer that helps.
+    #[error(transparent)]
+    Failed(#[from] Failure),
 }
 
 impl CallError {
@@ -73,28 +47,30 @@ impl CallError {
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         let cause = self.to_string();
+        let Self::Failed(failure) = self else { return Outcome::permanent(cause) };
+        match failure.kind() {
+            Kind::Transient => Outcome::transient(cause),
+            Kind::Throttled(after) => Outcome::throttled(cause, after),
+            Kind::Misdirected => Outcome::misdirected(cause),
+        }
+    }
+
+    /// Why the service refuses.
+    #[must_use]
+    pub fn problem(&self) -> Option<&Problem> {
         match self {
-            Self::Client(_) => Outcome::permanent(cause),
-            Self::Unreachable(_) => Outcome::transient(cause),
-            Self::Untrusted(_) | Self::Nonsense(_) => Outcome::misdirected(cause),
-            Self::Pending(pending) => {
-                Outcome::throttled(cause, Duration::from_millis(pending.retry_after_ms))
-            }
-            Self::Refused { status, problem } => match problem.retry_after_ms {
-                Some(after) => Outcome::throttled(cause, Duration::from_millis(after)),
-                // The challenge was too slow, or the service was restarted in between.
-                None if problem.code == "stale_challenge" => Outcome::transient(cause),
-                None if status.is_client_error() => Outcome::misdirected(cause),
-                None => Outcome::transient(cause),
-            },
+            Self::Failed(Failure::Refused { problem, .. }) => Some(problem),
+            _ => None,
         }
     }
 
     /// Whether the service does not know the operational certificate: then who we are must be proved again.
     #[must_use]
     pub fn disowns(&self) -> bool {
-        let Self::Refused { status, problem } = self else { return false };
-        *status == StatusCode::UNAUTHORIZED || (*status == StatusCode::NOT_FOUND && problem.code == "unknown")
+        let Self::Failed(Failure::Refused { status, problem }) = self else { return false };
+        let status = StatusCode::from_u16(*status).ok();
+        status == Some(StatusCode::UNAUTHORIZED)
+            || (status == Some(StatusCode::NOT_FOUND) && problem.code == "unknown")
     }
 }
 
@@ -111,7 +87,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub(super) fn new(provisioning: &Provisioning, own: Option<Pair>) -> Result<Self, ClientError> {
-        let https = |error: &dyn Error| ClientError::Https(chain(error));
+        let https = |error: &dyn Error| ClientError::Https(causes(error));
         let base = Url::parse(&provisioning.endpoint).and_then(|base| base.join("v1/"));
         let mut roots = rustls::RootCertStore::empty();
         for authority in certificates("provisioning.trust", &provisioning.trust)? {
@@ -141,73 +117,48 @@ impl Client {
 
     /// A number to answer.
     pub(super) async fn challenge(&self) -> Result<Challenge, CallError> {
-        read(&answer(self.request(Method::POST, "challenge")?.timeout(ANSWERED_WITHIN)).await?)
+        read(self.request(Method::POST, "challenge")?.timeout(ANSWERED_WITHIN)).await
     }
 
-    /// `measures`: whether the service may ask for round trips first ([`CallError::Pending`]).
+    /// `measures`: whether the service may ask for round trips first ([`Failure::Pending`]).
     pub(super) async fn register(
         &self,
         register: &Register,
         measures: bool,
     ) -> Result<Registration, CallError> {
         let path = format!("register?measures={measures}");
-        read(&answer(self.request(Method::POST, &path)?.json(register).timeout(ANSWERED_WITHIN)).await?)
+        read(self.request(Method::POST, &path)?.json(register).timeout(ANSWERED_WITHIN)).await
     }
 
     pub(super) async fn renew(&self, renew: &Renew) -> Result<Registration, CallError> {
-        read(&answer(self.request(Method::POST, "renew")?.json(renew).timeout(ANSWERED_WITHIN)).await?)
+        read(self.request(Method::POST, "renew")?.json(renew).timeout(ANSWERED_WITHIN)).await
     }
 
     /// What is assigned; while a tenant is on its way to another stamp, waits so long for news after that revision.
     pub(super) async fn assignments(&self, after: u64, wait: Duration) -> Result<Registration, CallError> {
         let path = format!("assignments?after={after}&wait={}", wait.as_secs());
-        read(&answer(self.request(Method::GET, &path)?.timeout(ANSWERED_WITHIN + wait)).await?)
+        read(self.request(Method::GET, &path)?.timeout(ANSWERED_WITHIN + wait)).await
     }
 
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, CallError> {
-        let url = self.base.join(path).map_err(|error| CallError::Nonsense(error.to_string()))?;
+        let url = self.base.join(path).map_err(|error| Failure::Nonsense(error.to_string()))?;
         Ok(self.http.request(method, url))
     }
 }
 
-async fn answer(question: RequestBuilder) -> Result<Vec<u8>, CallError> {
-    let response = question.send().await.map_err(|error| failed(&error))?;
-    let status = response.status();
-    let body = body(response).await?;
-    if status == StatusCode::ACCEPTED {
-        return Err(CallError::Pending(read(&body)?));
+async fn read<T: DeserializeOwned>(question: RequestBuilder) -> Result<T, CallError> {
+    let mut response = question.send().await.map_err(|error| failed(&error))?;
+    let mut body = Body::default();
+    while let Some(piece) = response.chunk().await.map_err(|error| failed(&error))? {
+        body.take(&piece)?;
     }
-    if status.is_success() {
-        return Ok(body);
-    }
-    let problem = serde_json::from_slice(&body).unwrap_or_else(|_| Problem {
-        code: status.as_str().to_owned(),
-        message: String::from_utf8_lossy(&body).chars().take(MAX_SHOWN).collect(),
-        remedy: String::new(),
-        retry_after_ms: None,
-    });
-    Err(CallError::Refused { status, problem })
+    Ok(body.read(response.status().as_u16())?)
 }
 
-async fn body(mut response: Response) -> Result<Vec<u8>, CallError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(CallError::Nonsense(format!("an answer of more than {MAX_ANSWER_BYTES} bytes")));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
-    serde_json::from_slice(body).map_err(|error| CallError::Nonsense(error.to_string()))
-}
-
-fn failed(error: &reqwest::Error) -> CallError {
-    let cause = chain(error);
-    match tls(error) {
-        Some(rustls::Error::InvalidCertificate(wrong)) => CallError::Untrusted(match wrong {
+fn failed(error: &reqwest::Error) -> Failure {
+    let cause = causes(error);
+    match caused_by(error) {
+        Some(rustls::Error::InvalidCertificate(wrong)) => Failure::Untrusted(match wrong {
             rustls::CertificateError::Expired
             | rustls::CertificateError::ExpiredContext { .. }
             | rustls::CertificateError::NotValidYet
@@ -216,39 +167,7 @@ fn failed(error: &reqwest::Error) -> CallError {
             }
             _ => cause,
         }),
-        Some(rustls::Error::AlertReceived(_)) => CallError::Untrusted(cause),
-        _ => CallError::Unreachable(cause),
+        Some(rustls::Error::AlertReceived(_)) => Failure::Untrusted(cause),
+        _ => Failure::Unreachable(cause),
     }
-}
-
-/// What TLS has said, wherever it is wrapped.
-fn tls(error: &reqwest::Error) -> Option<&rustls::Error> {
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-        let found = error.downcast_ref().or(inner.and_then(|inner| inner.downcast_ref()));
-        if found.is_some() {
-            return found;
-        }
-        next = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
-}
-
-/// An error with all that it was caused by.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        next = cause.source();
-    }
-    text
 }
