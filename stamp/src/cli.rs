@@ -403,15 +403,9 @@ fn write_all(
             show::show(reader, wanted, (0, i64::MAX), &mut window, &mut Json::default(), out)?;
         }
         RowFormat::Csv => {
-            let mut csv = Csv::default();
-            let last = reader.batches::<ShowError>(&wanted.selection, 0, |batch| {
-                if wanted.may_be_in(&batch)? {
-                    csv.learn(&batch, wanted)?;
-                }
-                Ok(true)
-            })?;
+            let (mut csv, last) = Csv::of_all(reader, wanted)?;
             csv.header(out)?;
-            // What has landed meanwhile may have further columns, and is left for the next time.
+            // What has landed meanwhile is left for the next time.
             show::show(reader, wanted, (0, last), &mut window, &mut csv, out)?;
         }
     }

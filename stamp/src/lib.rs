@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod copies;
 pub mod desired;
 pub mod document;
 pub mod identity;

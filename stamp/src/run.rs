@@ -9,11 +9,12 @@ use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
 use crate::config::{Config, Examined, RosterSource};
+use crate::copies::Keeper;
 use crate::desired::{self, Contents, Desires};
 use crate::document::ConfigErrors;
 use crate::identity::{self, IdentityError};
 use crate::landing::{Capacity, Landing, LandingError, Note, Upkeep};
-use crate::provisioning::{Client, ClientError, Follower, Kept};
+use crate::provisioning::{Client, ClientError, Follower, Kept, Teller};
 use crate::receiver::listener::Listener;
 use crate::receiver::reset::ResetKeys;
 use crate::receiver::{ListenError, Receiver, now, tcp};
@@ -113,6 +114,7 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
         keep: config.keep,
         keep_departed: config.delete_departed_after,
     };
+    let keeper = Keeper { landing: landing.clone(), folder: config.data_dir.clone() };
     let desires = Desires::new(Contents::new(&config.data_dir));
     let receiver =
         Receiver::new(&config, landing.clone(), writer.line_end(), roster, desires.clone(), stopping.clone());
@@ -129,16 +131,29 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
         let kept = desired::Kept::open(&config.data_dir);
         desired::Follower::new(client.clone(), kept, desires, Arc::clone(&receiver), operated.clone())
     });
+    let (went_back, going_back) = watch::channel(());
+    let teller = client.as_ref().map(|(client, _)| Teller {
+        client: client.clone(),
+        landing: landing.clone(),
+        operator: operated.clone(),
+        went_back: going_back,
+    });
     let follower = client.map(|(client, kept)| Follower {
         client,
         kept,
         landing: landing.clone(),
         receiver: Arc::clone(&receiver),
         operator: operated,
+        went_back,
     });
     let following = async {
         if let Some(follower) = follower {
             follower.run(stopping.clone()).await;
+        }
+    };
+    let telling = async {
+        if let Some(teller) = teller {
+            teller.run(stopping.clone()).await;
         }
     };
     let following_desired = async {
@@ -147,8 +162,11 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
         }
     };
     let renewing = renewal.run(operator.subscribe(), stopping.clone());
-    let following = async { tokio::join!(following, following_desired, renewing) };
-    let serving = async { tokio::join!(by_quic, by_tcp, upkeep.run(now, stopping.clone()), following) };
+    let following = async { tokio::join!(following, telling, following_desired, renewing) };
+    let serving = async {
+        let (housekeeping, keeping) = (upkeep.run(now, stopping.clone()), keeper.run(now, stopping.clone()));
+        tokio::join!(by_quic, by_tcp, housekeeping, keeping, following)
+    };
     tokio::pin!(serving);
     loop {
         tokio::select! {

@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::{Transaction, params};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use wire::ids::{GatewayId, Sequence, StreamId, TenantId};
+use wire::provisioning::Receipts;
 use wire::ranges::RangeSet;
 
 use super::ledger::{Fence, Ledger, Pair};
@@ -29,6 +30,9 @@ pub(super) struct Changes {
     pub(super) expiries: Vec<(oneshot::Sender<Result<Expired, LandingError>>, Expired)>,
     pub(super) handovers: Vec<oneshot::Sender<Result<(), LandingError>>>,
     pub(super) standings: Vec<(oneshot::Sender<Result<Standing, LandingError>>, Standing)>,
+    /// Whether there are receipts that nobody was told of.
+    pub(super) receipts: bool,
+    pub(super) receipt_pages: Vec<(oneshot::Sender<Result<Receipts, LandingError>>, Receipts)>,
     /// Room in the queue, given back when all is written.
     pub(super) room: Vec<OwnedSemaphorePermit>,
 }
@@ -89,6 +93,9 @@ impl Changes {
         }
         for (reply, standing) in self.standings.drain(..) {
             let _ = reply.send(written.as_ref().map(|()| standing).map_err(failed));
+        }
+        for (reply, page) in self.receipt_pages.drain(..) {
+            let _ = reply.send(written.as_ref().map(|()| page).map_err(failed));
         }
         for (reply, expired) in self.expiries.drain(..) {
             let answer = match written {

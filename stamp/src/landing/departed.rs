@@ -21,7 +21,7 @@ use serde::Serialize;
 use wire::ids::Sequence;
 use wire::ranges::RangeSet;
 
-use super::{LandingError, Note, file, schema};
+use super::{LandingError, Note, copies, file, receipts, schema};
 
 /// Most batches deleted with one commit.
 const GROUP: usize = 256;
@@ -65,7 +65,8 @@ pub struct Deletion {
     pub epoch: u64,
     /// When it began: nanoseconds since 1970 UTC.
     pub begun_ns: i64,
-    /// When the last batch was gone; `None`: it was interrupted, and goes on with the next attempt.
+    /// When the last batch was gone, or the tenant came back before; `None`: it was interrupted, and goes on with the next
+    /// attempt.
     pub finished_ns: Option<i64>,
     /// Batches deleted.
     pub batches: u64,
@@ -117,6 +118,8 @@ pub struct Eraser {
 struct Pair<'a> {
     gateway: &'a str,
     tenant: &'a str,
+    /// Of this departure alone.
+    epoch: Option<u64>,
 }
 
 /// A receipt while it is written.
@@ -159,9 +162,31 @@ impl Eraser {
         now: fn() -> i64,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Deletion, EraseError> {
-        let pair = Pair { gateway, tenant };
+        self.delete_pair(&Pair { gateway, tenant, epoch: None }, now, go_on)
+    }
+
+    /// As [`Eraser::delete`], of a departure by this epoch alone: should the tenant have come back and gone again, nothing of
+    /// that is deleted.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn delete_of_epoch(
+        &mut self,
+        (gateway, tenant, epoch): (&str, &str, u64),
+        now: fn() -> i64,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Deletion, EraseError> {
+        self.delete_pair(&Pair { gateway, tenant, epoch: Some(epoch) }, now, go_on)
+    }
+
+    fn delete_pair(
+        &mut self,
+        pair: &Pair<'_>,
+        now: fn() -> i64,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Deletion, EraseError> {
         loop {
-            let id = self.step(&pair, now())?;
+            let id = self.step(pair, now())?;
             let found = self.found(id)?;
             if found.finished_ns.is_some() {
                 // The log holds former pages until it is folded into the file; a reader may be in the way of that.
@@ -202,7 +227,7 @@ impl Eraser {
         let error = |error: rusqlite::Error| LandingError::storage(&path, error);
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error)?;
-        let Pair { gateway, tenant } = *pair;
+        let Pair { gateway, tenant, epoch: wanted } = *pair;
         let named = || (gateway.to_owned(), tenant.to_owned());
         // Each time: it may have come back.
         let (epoch, told) = transaction
@@ -212,6 +237,7 @@ impl Eraser {
                 fence.query_row([gateway, tenant], read).optional()
             })
             .map_err(error)?
+            .filter(|(epoch, _)| wanted.is_none_or(|wanted| wanted == *epoch as u64))
             .ok_or_else(|| {
                 let (gateway, tenant) = named();
                 EraseError::NotDeparted { gateway, tenant }
@@ -223,6 +249,9 @@ impl Eraser {
         let mut account = Account::open(&transaction, pair, epoch, now).map_err(error)?;
         let more = delete_group(&transaction, pair, &mut account).map_err(error)?;
         account.write(&transaction, (!more).then_some(now)).map_err(error)?;
+        if !more {
+            account.close(&transaction, pair, epoch).map_err(error)?;
+        }
         transaction.commit().map_err(error)?;
         Ok(account.id)
     }
@@ -333,6 +362,12 @@ impl Account {
             finished
         ])
         .map(drop)
+    }
+
+    /// All is gone: the receipt is to be told, and nothing more is to become of the copy.
+    fn close(&self, db: &Transaction<'_>, pair: &Pair<'_>, epoch: i64) -> rusqlite::Result<()> {
+        receipts::add(db, receipts::DELETION, self.id)?;
+        copies::done(db, (pair.gateway, pair.tenant, epoch))
     }
 }
 

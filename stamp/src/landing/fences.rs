@@ -4,14 +4,14 @@
 //! not land. Fence, watermark and seed are written by the commit that decides them. Numbers of a seed count as landed, and
 //! are noted as landed elsewhere. Who leaves gives its devices' places back. Of two epochs the smaller is old news.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 use wire::ids::{GatewayId, Sequence, TenantId};
-use wire::provisioning::{Fenced, Watermark};
+use wire::provisioning::{CopyPolicy, Fenced, Watermark};
 use wire::ranges::RangeSet;
 
-use super::StreamKey;
 use super::changes::Changes;
 use super::ledger::{Fence, Ledger, Pair};
+use super::{StreamKey, receipts};
 
 /// Most watermarks told at a time.
 const MAX_UNTOLD: u32 = 256;
@@ -63,6 +63,7 @@ pub(super) fn hand_over(
         Turn::Goes { watermark_wanted } => go(db, ledger, pair, (epoch, watermark_wanted, now), changes),
         Turn::Comes { landed } => {
             if known.is_some() {
+                close_deletion(db, &pair, now, changes)?;
                 db.prepare_cached("DELETE FROM fences WHERE gateway = ?1 AND tenant = ?2")?
                     .execute([pair.0.as_str(), pair.1.as_str()])?;
                 let before = ledger.set_fence(&pair, None);
@@ -71,6 +72,26 @@ pub(super) fn hand_over(
             seed(db, ledger, &pair, &landed, changes)
         }
     }
+}
+
+/// Who comes back in the middle of a deletion keeps what is left; the receipt is of what is gone.
+fn close_deletion(
+    db: &Transaction<'_>,
+    pair: &Pair,
+    now: i64,
+    changes: &mut Changes,
+) -> rusqlite::Result<()> {
+    let open: Option<i64> = db
+        .prepare_cached(
+            "UPDATE deletions SET finished = ?3 WHERE gateway = ?1 AND tenant = ?2 AND finished IS NULL RETURNING id",
+        )?
+        .query_row(params![pair.0.as_str(), pair.1.as_str(), now], |row| row.get(0))
+        .optional()?;
+    if let Some(deletion) = open {
+        receipts::add(db, receipts::DELETION, deletion)?;
+        changes.receipts = true;
+    }
+    Ok(())
 }
 
 fn go(
@@ -160,9 +181,16 @@ pub(super) fn untold(db: &Transaction<'_>) -> rusqlite::Result<Vec<Fenced>> {
     Ok(fenced)
 }
 
-/// Nobody waits for this watermark any more.
-pub(super) fn told(db: &Transaction<'_>, (gateway, tenant): &Pair, epoch: u64) -> rusqlite::Result<()> {
-    db.prepare_cached("UPDATE fences SET told = 1 WHERE gateway = ?1 AND tenant = ?2 AND epoch = ?3")?
-        .execute(params![gateway.as_str(), tenant.as_str(), epoch as i64])
-        .map(drop)
+/// Provisioning has this watermark, and says what becomes of the copy.
+pub(super) fn told(
+    db: &Transaction<'_>,
+    (gateway, tenant): &Pair,
+    epoch: u64,
+    copy: CopyPolicy,
+) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE fences SET told = 1, copy = ?4 WHERE gateway = ?1 AND tenant = ?2 AND epoch = ?3",
+    )?
+    .execute(params![gateway.as_str(), tenant.as_str(), epoch as i64, copy.as_str()])
+    .map(drop)
 }

@@ -3,12 +3,14 @@
 //! One SQLite file, `<data_dir>/landing.db`, written by one thread that commits what has queued from all connections
 //! while the last commit ran ([`writer`]). Read by anyone, beside a running stamp ([`reader`]). The schema is drawn in
 //! [`schema`]. [`upkeep`] deletes what is old; [`fences`] hand tenants over to other stamps and take them over;
-//! [`departed`] deletes copies of those that have gone. Does not know connections or the network, and opens no payload.
+//! [`departed`] deletes copies of those that have gone, [`copies`] knows what provisioning wants to become of them, [`receipts`]
+//! numbers what is to be told of all that. Does not know connections or the network, and opens no payload.
 //!
 //! Invariants: an answer to a batch or receipt is given after the commit that holds it, and exactly one is given for
 //! each; a number of a stream lands once, whatever arrives.
 
 mod changes;
+mod copies;
 mod departed;
 mod devices;
 mod disk;
@@ -16,6 +18,7 @@ mod expiry;
 mod fences;
 mod ledger;
 mod reader;
+mod receipts;
 mod schema;
 mod upkeep;
 mod writer;
@@ -25,12 +28,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use wire::ids::{GatewayId, InstallationId, RouteName, Sequence, TenantId};
 use wire::message::{BatchRefusal, TenantIndex, TenantStream};
-use wire::provisioning::Fenced;
+use wire::provisioning::{CopyPolicy, Fenced, Receipts};
 use wire::ranges::RangeSet;
 
+pub use copies::{Copies, Due, Export, Exported};
 pub use departed::{Deletion, Departed, EraseError, Eraser};
 pub use disk::Room;
 pub use fences::{Handover, Turn};
@@ -239,6 +243,16 @@ pub struct Landing {
     room: Arc<Semaphore>,
     /// The room when nothing waits.
     queue_kib: u32,
+    news: Arc<News>,
+}
+
+/// Whom the writer wakes. What came while nobody waited is not missed.
+#[derive(Default)]
+struct News {
+    /// There are receipts that provisioning was not told.
+    receipts: Notify,
+    /// There are copies of which something is to become.
+    copies: Notify,
 }
 
 /// What a landing may hold.
@@ -285,7 +299,8 @@ enum Request {
     Limits(GatewayId, Limits),
     Expiry(i64, oneshot::Sender<Result<Expired, LandingError>>),
     HandOver(Vec<Handover>, oneshot::Sender<Result<(), LandingError>>),
-    Told((GatewayId, TenantId), u64),
+    Told((GatewayId, TenantId), u64, CopyPolicy, oneshot::Sender<Result<(), LandingError>>),
+    Receipts(Option<u64>, oneshot::Sender<Result<Receipts, LandingError>>),
     Standing(oneshot::Sender<Result<Standing, LandingError>>),
     Note(Note, i64),
 }
@@ -310,9 +325,11 @@ impl Landing {
     /// [`LandingError`].
     pub fn open(folder: &Path, capacity: Capacity) -> Result<(Self, Writer), LandingError> {
         let (requests, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::start(folder, capacity.max_devices, queue)?;
+        let news = Arc::new(News::default());
+        let writer = Writer::start(folder, capacity.max_devices, queue, Arc::clone(&news))?;
         let queue_kib = capacity.queue_mib.clamp(1, MAX_QUEUE_MIB) * 1_024;
-        Ok((Self { requests, room: Arc::new(Semaphore::new(queue_kib as usize)), queue_kib }, writer))
+        let room = Arc::new(Semaphore::new(queue_kib as usize));
+        Ok((Self { requests, room, queue_kib, news }, writer))
     }
 
     /// Lets a gateway in: what its streams have landed.
@@ -356,10 +373,46 @@ impl Landing {
         answer.await.map_err(|_| LandingError::Closed)?
     }
 
-    /// Provisioning has got this watermark.
-    pub async fn told(&self, fenced: &Fenced) {
+    /// Provisioning has got this watermark, and says what becomes of the copy.
+    ///
+    /// # Errors
+    /// [`LandingError`]; it is to be told again then.
+    pub async fn told(&self, fenced: &Fenced, copy: CopyPolicy) -> Result<(), LandingError> {
         let pair = (fenced.gateway.clone(), fenced.tenant.clone());
-        let _ = self.requests.send(Request::Told(pair, fenced.epoch)).await;
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Told(pair, fenced.epoch, copy, reply);
+        self.requests.send(request).await.map_err(|_| LandingError::Closed)?;
+        answer.await.map_err(|_| LandingError::Closed)??;
+        if copy != CopyPolicy::Keep {
+            self.news.copies.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until there are copies of which something is to become.
+    pub async fn copies_due(&self) {
+        self.news.copies.notified().await;
+    }
+
+    /// Receipts after a number of the log, for provisioning; without a number only the log's name. See
+    /// [`wire::provisioning::Receipts`].
+    ///
+    /// # Errors
+    /// [`LandingError`].
+    pub async fn receipts(&self, after: Option<u64>) -> Result<Receipts, LandingError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request::Receipts(after, reply)).await.map_err(|_| LandingError::Closed)?;
+        answer.await.map_err(|_| LandingError::Closed)?
+    }
+
+    /// Waits until there are receipts that were not told.
+    pub async fn receipts_came(&self) {
+        self.news.receipts.notified().await;
+    }
+
+    /// There are receipts that were written beside the writer.
+    pub fn receipts_written(&self) {
+        self.news.receipts.notify_one();
     }
 
     /// What is to be said to provisioning.

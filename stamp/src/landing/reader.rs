@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use serde::Serialize;
 use wire::ids::Sequence;
 
-use super::{Deletion, Departed, LandingError, Note, Room, departed, file, schema};
+use super::{Deletion, Departed, Exported, LandingError, Note, Room, copies, departed, file, schema};
 use crate::roster::RosterStatus;
 
 /// Batches read by one query. While a query is open the database's log cannot be folded into its file, so that a slow
@@ -77,6 +77,8 @@ pub struct Status {
     pub fences: Vec<FenceStatus>,
     /// Receipts for copies of those that were deleted.
     pub deletions: Vec<Deletion>,
+    /// Receipts for copies of those that were written to files.
+    pub exports: Vec<Exported>,
     /// By which roster gateways are let in, where that is known.
     pub roster: Option<RosterStatus>,
     /// When provisioning last answered: nanoseconds since 1970 UTC; `None`: never, or it is not asked.
@@ -96,6 +98,12 @@ pub struct FenceStatus {
     pub epoch: u64,
     /// Whether provisioning has what had landed here, or does not want it.
     pub told: bool,
+    /// What provisioning wants to become of what is here: `keep`, `export`, `delete`.
+    pub copy: String,
+    /// Whether that was done.
+    pub copy_done: bool,
+    /// Why it was not, the last time it was tried.
+    pub copy_failed: Option<String>,
 }
 
 /// One gateway.
@@ -300,17 +308,24 @@ impl Reader {
                 .map(|room| room.free),
             gateways,
             fences: db
-                .prepare("SELECT gateway, tenant, epoch, told FROM fences ORDER BY gateway, tenant")?
+                .prepare(
+                    "SELECT gateway, tenant, epoch, told, copy, copy_done, copy_failed FROM fences
+                     ORDER BY gateway, tenant",
+                )?
                 .query_map([], |row| {
                     Ok(FenceStatus {
                         gateway: row.get(0)?,
                         tenant: row.get(1)?,
                         epoch: row.get::<_, i64>(2)? as u64,
                         told: row.get(3)?,
+                        copy: row.get(4)?,
+                        copy_done: row.get(5)?,
+                        copy_failed: row.get(6)?,
                     })
                 })?
                 .collect::<Result<_, _>>()?,
             deletions: departed::deletions(db)?,
+            exports: copies::exports(db)?,
             roster: None,
             provisioning_heard_ns: Some(Note::RosterHeard.read(db)?).filter(|heard| *heard > 0),
             registry_went_back_ns: Some(Note::RegistryWentBack.read(db)?).filter(|then| *then > 0),

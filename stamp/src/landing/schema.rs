@@ -1,4 +1,4 @@
-//! The landing's schema, version 4.
+//! The landing's schema, version 5.
 //!
 //! ```text
 //! gateways   gateway text, installation (64 bit), last_seen ns           who came last under which identity
@@ -10,14 +10,20 @@
 //! losses     id, stream, first, last, rows, reason, received ns          receipts for what was given up
 //! devices    gateway, tenant, device, first_seen ns                      what counts towards the capacity
 //! elsewhere  stream, first, last                                         of these numbers, those another stamp has landed
-//! fences     gateway, tenant, epoch, watermark (JSON), told, since ns    who is another stamp's, and what had landed here
+//! fences     gateway, tenant, epoch, watermark (JSON), told, since ns,   who is another stamp's, what had landed here, and
+//!            copy, copy_done, copy_failed                                what is to become of that: see `copies`
 //! deletions  id, gateway, tenant, epoch, begun ns, finished ns, batches,  receipts for copies deleted of those: see
 //!            rows, bytes, streams (JSON), digest                         `departed`
+//! exports    id, gateway, tenant, epoch, finished ns, batches, rows,     receipts for copies of those written to files
+//!            bytes, file, digest
+//! receipts   number, kind, of → losses.id, deletions.id, exports.id      all receipts in the order in which they came about
 //! notes      name, value (64 bit)                                        what the stamp remembers: see `Note`
 //! ```
 //! `landed` is what decides whether a number has landed: it also holds the numbers of receipts, and outlives batches
 //! that are deleted. Version 1 had neither `notes` nor what is about deletion; version 2 had neither
-//! `elsewhere` nor `fences`, version 3 neither `deletions` nor `since`; they are brought up when they are opened for writing. 64-bit identifiers are stored as SQLite's signed integers, bit by bit.
+//! `elsewhere` nor `fences`, version 3 neither `deletions` nor `since`, version 4 neither `exports` nor `receipts` nor the copy's
+//! columns; they are brought up when they are opened for writing. 64-bit identifiers are stored as SQLite's signed integers,
+//! bit by bit.
 
 use std::path::Path;
 
@@ -25,7 +31,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::LandingError;
 
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 
 const SCHEMA: &str = "
     CREATE TABLE gateways (
@@ -89,6 +95,26 @@ const DEPARTED: &str = "
     PRAGMA user_version = 4;
 ";
 
+/// From version 4 to 5.
+const RECEIPTS: &str = "
+    ALTER TABLE fences ADD COLUMN copy TEXT NOT NULL DEFAULT 'keep';
+    ALTER TABLE fences ADD COLUMN copy_done INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE fences ADD COLUMN copy_failed TEXT;
+    CREATE INDEX fences_copy ON fences (gateway, tenant) WHERE copy <> 'keep' AND copy_done = 0;
+    CREATE TABLE exports (
+        id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, tenant TEXT NOT NULL, epoch INTEGER NOT NULL,
+        finished INTEGER NOT NULL, batches INTEGER NOT NULL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        file TEXT NOT NULL, digest BLOB NOT NULL
+    );
+    CREATE TABLE receipts (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, of INTEGER NOT NULL, UNIQUE (kind, of)
+    );
+    INSERT INTO receipts (kind, of) SELECT 'loss', id FROM losses ORDER BY id;
+    INSERT INTO receipts (kind, of) SELECT 'deletion', id FROM deletions WHERE finished IS NOT NULL ORDER BY id;
+    INSERT INTO notes VALUES ('receipt_log', random());
+    PRAGMA user_version = 5;
+";
+
 /// Something the stamp remembers as one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
@@ -100,6 +126,8 @@ pub enum Note {
     LineEnd,
     /// When provisioning last answered: nanoseconds since 1970 UTC.
     RosterHeard,
+    /// The name of the log of receipts: 64 random bits.
+    ReceiptLog,
     /// When provisioning was found to have gone back to before what it had told: nanoseconds since 1970 UTC.
     RegistryWentBack,
 }
@@ -110,6 +138,7 @@ impl Note {
             Self::LastBatch => "last_batch",
             Self::Keep => "keep_ns",
             Self::LineEnd => "line_end_ns",
+            Self::ReceiptLog => "receipt_log",
             Self::RosterHeard => "roster_heard_ns",
             Self::RegistryWentBack => "registry_went_back_ns",
         }
@@ -147,10 +176,11 @@ pub(super) fn open(path: &Path) -> Result<Connection, LandingError> {
     // What remains of the log after that, in bytes.
     connection.pragma_update(None, "journal_size_limit", 64 << 20).map_err(error)?;
     let steps: &[&str] = match version(&connection).map_err(error)? {
-        0 => &[SCHEMA, EXPIRY, MOVES, DEPARTED],
-        1 => &[EXPIRY, MOVES, DEPARTED],
-        2 => &[MOVES, DEPARTED],
-        3 => &[DEPARTED],
+        0 => &[SCHEMA, EXPIRY, MOVES, DEPARTED, RECEIPTS],
+        1 => &[EXPIRY, MOVES, DEPARTED, RECEIPTS],
+        2 => &[MOVES, DEPARTED, RECEIPTS],
+        3 => &[DEPARTED, RECEIPTS],
+        4 => &[RECEIPTS],
         VERSION => &[],
         found => return Err(LandingError::Schema { path: path.to_owned(), found, known: VERSION }),
     };

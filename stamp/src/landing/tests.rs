@@ -111,12 +111,12 @@ async fn an_identity_is_free_for_another_installation_after_the_hold() {
 #[test]
 fn a_database_of_a_later_version_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    Connection::open(file(folder.path())).unwrap().pragma_update(None, "user_version", 5).unwrap();
+    Connection::open(file(folder.path())).unwrap().pragma_update(None, "user_version", 6).unwrap();
     assert!(matches!(
         Landing::open(folder.path(), CAPACITY),
-        Err(LandingError::Schema { found: 5, known: 4, .. })
+        Err(LandingError::Schema { found: 6, known: 5, .. })
     ));
-    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Schema { found: 5, .. })));
+    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Schema { found: 6, .. })));
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn a_database_of_version_1_is_brought_up_and_keeps_all_it_had() {
         .unwrap()
         .execute_batch(include_str!("fixtures/version1.sql"))
         .unwrap();
-    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Older { found: 1, known: 4, .. })));
+    assert!(matches!(Reader::open(folder.path()), Err(LandingError::Older { found: 1, known: 5, .. })));
     let (landing, writer) = Landing::open(folder.path(), CAPACITY).unwrap();
     assert_eq!(writer.line_end(), 0);
     let known = landing.arrive(arrival(1, 0, None)).await.unwrap();
@@ -171,6 +171,23 @@ async fn a_database_of_version_3_is_brought_up_and_keeps_all_it_had() {
         (departed[0].epoch, departed[0].since_ns, departed[0].told, departed[0].rows),
         (2, 0, true, 6)
     );
+}
+
+#[tokio::test]
+async fn a_database_of_version_4_is_brought_up_and_its_receipts_are_told_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    Connection::open(file(folder.path()))
+        .unwrap()
+        .execute_batch(include_str!("fixtures/version4.sql"))
+        .unwrap();
+    let (landing, _writer) = Landing::open(folder.path(), CAPACITY).unwrap();
+    let told = landing.receipts(Some(0)).await.unwrap();
+    let rows: Vec<_> = told.receipts.iter().map(|receipt| (receipt.number, receipt.rows)).collect();
+    assert_eq!(rows, [(1, 4), (2, 3)], "what is not finished is told when it is");
+    assert_ne!(told.log, 0);
+    let status = Reader::open(folder.path()).unwrap().status().unwrap();
+    assert_eq!((status.fences[0].copy.as_str(), status.fences[0].copy_done), ("keep", false));
+    assert_eq!(Copies::open(folder.path()).unwrap().due(None).unwrap(), []);
 }
 
 fn ranges(set: &RangeSet) -> Vec<(u64, u64)> {
@@ -249,7 +266,7 @@ async fn a_fence_takes_its_turn_among_batches_and_its_watermark_is_what_landed()
     let again = landing.standing().await.unwrap().untold;
     assert_eq!(again, standing.untold);
     assert!(landing.arrive(arrival(1, 0, None)).await.unwrap()[0].fenced);
-    landing.told(&again[0]).await;
+    landing.told(&again[0], CopyPolicy::Keep).await.unwrap();
     assert!(landing.standing().await.unwrap().untold.is_empty());
     drop(landing);
     writer.join();

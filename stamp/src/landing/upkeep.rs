@@ -68,6 +68,9 @@ impl Upkeep {
         });
         match deleting.await {
             Ok(Ok(deletions)) => {
+                if !deletions.is_empty() {
+                    self.landing.receipts_written();
+                }
                 for Deletion { id, gateway, tenant, batches, rows, sha256, .. } in deletions {
                     info!(
                         receipt = id,

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use tokio::sync::mpsc;
 use wire::ids::InstallationId;
 use wire::message::BatchRefusal;
+use wire::provisioning::Receipts;
 
 use super::changes::{Changes, write_totals};
 use super::devices::Beyond;
@@ -19,8 +21,8 @@ use super::expiry::expire;
 use super::fences::{hand_over, told, untold};
 use super::ledger::Ledger;
 use super::{
-    Arrival, ArrivalError, Expired, Landed, LandingError, Note, Outcome, Receipt, ReplyTo, Request, Standing,
-    StreamKey, file, schema,
+    Arrival, ArrivalError, Expired, Landed, LandingError, News, Note, Outcome, Receipt, ReplyTo, Request,
+    Standing, StreamKey, file, receipts, schema,
 };
 
 /// Most requests in one commit, so that none waits for too many others.
@@ -47,6 +49,7 @@ impl Writer {
         folder: &Path,
         max_devices: u32,
         queue: mpsc::Receiver<Request>,
+        news: Arc<News>,
     ) -> Result<Self, LandingError> {
         let path = file(folder);
         std::fs::create_dir_all(folder).map_err(|error| LandingError::storage(&path, error))?;
@@ -60,7 +63,7 @@ impl Writer {
             .name("landing".to_owned())
             .spawn({
                 let path = path.clone();
-                move || Thread { connection, ledger, path, failing: None }.run(queue)
+                move || Thread { connection, ledger, path, news, failing: None }.run(queue)
             })
             .map_err(|error| LandingError::storage(&path, error))?;
         Ok(Self { thread, line_end, _lock: lock })
@@ -95,6 +98,8 @@ struct Thread {
     connection: Connection,
     ledger: Ledger,
     path: PathBuf,
+    /// Whom to wake.
+    news: Arc<News>,
     /// When it was last said that nothing can be written; `None`: it can.
     failing: Option<Instant>,
 }
@@ -130,6 +135,9 @@ impl Thread {
             _ => {}
         }
         let written = written.map_err(|error| error.to_string());
+        if written.is_ok() && changes.receipts {
+            self.news.receipts.notify_one();
+        }
         changes.answer_others(&self.path, &written);
         changes.settle(&mut self.ledger, written);
     }
@@ -219,7 +227,21 @@ fn take(
             changes.handovers.push(reply);
             done
         }
-        Request::Told(pair, epoch) => transaction.map_or(Ok(()), |db| told(db, &pair, epoch)),
+        Request::Told(pair, epoch, copy, reply) => {
+            let done = transaction.map_or(Ok(()), |db| told(db, &pair, epoch, copy));
+            changes.handovers.push(reply);
+            done
+        }
+        Request::Receipts(after, reply) => {
+            let nothing = Receipts { log: 0, after, receipts: Vec::new() };
+            let found = transaction.map_or(Ok(None), |db| receipts::page(db, after).map(Some));
+            let (page, result) = match found {
+                Ok(page) => (page.unwrap_or(nothing), Ok(())),
+                Err(error) => (nothing, Err(error)),
+            };
+            changes.receipt_pages.push((reply, page));
+            result
+        }
         Request::Standing(reply) => {
             let found = transaction.map_or(Ok(Vec::new()), untold);
             let (untold, result) = match found {
@@ -353,6 +375,11 @@ fn keep(
         .prepare_cached("SELECT 1 FROM losses WHERE stream = ?1 AND first = ?2 AND last = ?3")?
         .exists(range)?;
     if !known {
+        db.prepare_cached(
+            "DELETE FROM receipts WHERE kind = 'loss' AND of IN (
+                 SELECT id FROM losses WHERE stream = ?1 AND first BETWEEN ?2 AND ?3 AND last <= ?3)",
+        )?
+        .execute(range)?;
         db.prepare_cached("DELETE FROM losses WHERE stream = ?1 AND first BETWEEN ?2 AND ?3 AND last <= ?3")?
             .execute(range)?;
         // A batch that landed but whose acknowledgement did not arrive before the gateway gave it up is not lost.
@@ -367,6 +394,8 @@ fn keep(
             "INSERT INTO losses (stream, first, last, rows, reason, received) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![range.0, range.1, range.2, lost, reason, received])?;
+        receipts::add(db, receipts::LOSS, db.last_insert_rowid())?;
+        changes.receipts = true;
     }
     changes.landed.entry(*stream).or_default().numbers.insert_range(*from, *to);
     Ok(Outcome::Durable)

@@ -13,7 +13,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use wire::ids::{Digest, StampId};
 use wire::provisioning::answer::{Body, Failure, Kind, caused_by, causes};
-use wire::provisioning::{Conditions, DesiredStates, Fenced, Report, Roster};
+use wire::provisioning::{
+    Conditions, DesiredStates, FenceAnswer, Fenced, Receipts, ReceiptsKept, Report, Roster,
+};
 
 use super::rounds::Rounds;
 use crate::config::{Identity, Provisioning};
@@ -128,9 +130,20 @@ impl Client {
         read(question.timeout(ANSWERED_WITHIN + wait)).await
     }
 
-    /// Tells a watermark.
-    pub(super) async fn fenced(&self, fenced: &Fenced) -> Result<(), Failure> {
-        self.tell("fenced", fenced).await
+    /// Tells a watermark; what is to become of the copy.
+    pub(super) async fn fenced(&self, fenced: &Fenced) -> Result<FenceAnswer, Failure> {
+        let question = self.request(Method::POST, "fenced")?.json(fenced).timeout(ANSWERED_WITHIN);
+        let answer = whole(question.send().await.map_err(|error| failed(&error))?).await?;
+        if answer.is_empty() {
+            // A former version says nothing more.
+            return Ok(FenceAnswer::default());
+        }
+        serde_json::from_slice(&answer).map_err(|error| Failure::Nonsense(error.to_string()))
+    }
+
+    /// Tells receipts; up to which number all are known.
+    pub(super) async fn receipts(&self, receipts: &Receipts) -> Result<ReceiptsKept, Failure> {
+        read(self.request(Method::POST, "receipts")?.json(receipts).timeout(ANSWERED_WITHIN)).await
     }
 
     /// Tells how this stamp stands.

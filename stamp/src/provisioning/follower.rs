@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, info};
 use wire::ids::{GatewayId, TenantId};
 use wire::provisioning::answer::Failure;
-use wire::provisioning::{self, Fenced, MAX_WATERMARK_BYTES, Report, RosterEntry, Treatment};
+use wire::provisioning::{self, FenceAnswer, Fenced, MAX_WATERMARK_BYTES, Report, RosterEntry, Treatment};
 
 use super::client::{Client, outcome};
 use super::kept::Kept;
@@ -38,6 +38,8 @@ pub struct Follower {
     pub receiver: Arc<Receiver>,
     /// Changes when the operator says "now".
     pub operator: watch::Receiver<u64>,
+    /// Changes when provisioning's registry was found to be older than what it had told.
+    pub went_back: watch::Sender<()>,
 }
 
 /// Why a round came to nothing.
@@ -131,9 +133,10 @@ impl Follower {
                 break standing.devices;
             }
             for fenced in &to_tell {
-                self.client.fenced(fenced).await?;
-                self.landing.told(fenced).await;
-                info!(gateway = %fenced.gateway, tenant = %fenced.tenant, epoch = fenced.epoch, "provisioning has the watermark");
+                let FenceAnswer { copy } = self.client.fenced(fenced).await?;
+                self.landing.told(fenced, copy).await?;
+                let Fenced { gateway, tenant, epoch, .. } = fenced;
+                info!(%gateway, %tenant, epoch, copy = copy.as_str(), "provisioning has the watermark");
             }
         };
         if course.reported.is_none_or(|last| last.elapsed() >= REPORT_EVERY) {
@@ -160,6 +163,7 @@ impl Follower {
             "provisioning's registry is older than what it has told before, as if restored from a backup; all of it is read again"
         );
         self.landing.note(Note::RegistryWentBack, now()).await;
+        self.went_back.send_replace(());
         let mut roster = Roster::clone(&self.receiver.roster());
         roster.reached(0);
         self.keep(Arc::new(roster), Vec::new()).await

@@ -6,6 +6,7 @@
 //!            again is `backoff`'s decision, by one ledger for all
 //! client     the requests over HTTPS, with the stamp's own certificate
 //! kept       data_dir/roster.jsonl: the last roster, by which the stamp works while provisioning is down
+//! receipts   tells receipts as they come about
 //! ```
 //! Order of a change: the landing makes fences and seeds durable, the file keeps the roster, then gateways are let in (or
 //! out) by it, then watermarks are told. A crash between two of them repeats what came before, which changes nothing.
@@ -13,10 +14,12 @@
 mod client;
 mod follower;
 mod kept;
+mod receipts;
 mod rounds;
 
 pub(crate) use client::outcome;
 pub use client::{Client, ClientError, check_endpoint};
 pub use follower::Follower;
 pub use kept::Kept;
+pub use receipts::Teller;
 pub(crate) use rounds::Poll;

@@ -14,7 +14,7 @@ use super::rows::{FIXED, column_name, decode};
 use super::select::Wanted;
 use super::time::Clock;
 use super::{Format, ShowError, Window};
-use crate::landing::Batch;
+use crate::landing::{Batch, Reader};
 
 /// Writes CSV; keeps its buffers.
 #[derive(Default)]
@@ -27,6 +27,22 @@ pub struct Csv {
 }
 
 impl Csv {
+    /// With the columns of everything that is wanted, and the id of the last batch that was looked at: what lands later may have
+    /// further columns.
+    ///
+    /// # Errors
+    /// [`ShowError`].
+    pub fn of_all(reader: &Reader, wanted: &Wanted) -> Result<(Self, i64), ShowError> {
+        let mut csv = Self::default();
+        let last = reader.batches::<ShowError>(&wanted.selection, 0, |batch| {
+            if wanted.may_be_in(&batch)? {
+                csv.learn(&batch, wanted)?;
+            }
+            Ok(true)
+        })?;
+        Ok((csv, last))
+    }
+
     /// Makes the columns of a batch known before anything is written.
     ///
     /// # Errors

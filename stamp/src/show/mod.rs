@@ -13,7 +13,7 @@ pub mod time;
 use std::io::Write;
 use std::time::Duration;
 
-use crate::landing::{Batch, LandingError, Reader, Status};
+use crate::landing::{Batch, FenceStatus, LandingError, Reader, Status};
 use rows::RowError;
 use select::Wanted;
 
@@ -207,9 +207,33 @@ fn roster_and_fences(status: &Status, now: i64, out: &mut dyn Write) -> std::io:
         };
         writeln!(
             out,
-            "tenant {} of gateway {} has moved to another stamp (epoch {}): {told}",
-            fence.tenant, fence.gateway, fence.epoch
+            "tenant {} of gateway {} has moved to another stamp (epoch {}): {told}{}",
+            fence.tenant,
+            fence.gateway,
+            fence.epoch,
+            copy(fence, status)
         )?;
+        if let Some(cause) = &fence.copy_failed {
+            writeln!(out, "  that failed, and is tried again: {cause}")?;
+        }
     }
     Ok(())
+}
+
+/// What becomes of the copy of one that has gone.
+fn copy(fence: &FenceStatus, status: &Status) -> String {
+    let of = |gateway: &str, tenant: &str, epoch: u64| {
+        (gateway, tenant, epoch) == (fence.gateway.as_str(), fence.tenant.as_str(), fence.epoch)
+    };
+    let exported = status.exports.iter().find(|export| of(&export.gateway, &export.tenant, export.epoch));
+    match (fence.copy.as_str(), fence.copy_done) {
+        ("delete", true) => "; its copy is deleted".to_owned(),
+        ("delete", false) => "; its copy is to be deleted".to_owned(),
+        ("export", false) => "; its copy is to be exported".to_owned(),
+        ("export", true) => match exported {
+            Some(export) => format!("; its copy is in {}", export.file),
+            None => "; its copy is deleted".to_owned(),
+        },
+        _ => String::new(),
+    }
 }

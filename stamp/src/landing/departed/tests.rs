@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use wire::ids::{GatewayId, StreamId};
-use wire::provisioning::Fenced;
+use wire::provisioning::{CopyPolicy, Fenced};
 
 use super::super::tests::{ACME, CAPACITY, arrival, batch, comes, goes, land, set};
 use super::super::{Answer, Arrival, Landing, Lane, Outcome, Reader, Selection, StreamKey, Writer};
@@ -55,7 +55,7 @@ async fn answered(answers: &mut mpsc::Receiver<Vec<Answer>>, mut count: u64) {
 async fn gone(landing: &Landing) -> Fenced {
     landing.hand_over(vec![goes(2)]).await.unwrap();
     let fenced = landing.standing().await.unwrap().untold.remove(0);
-    landing.told(&fenced).await;
+    landing.told(&fenced, CopyPolicy::Keep).await.unwrap();
     assert!(landing.standing().await.unwrap().untold.is_empty());
     fenced
 }
@@ -93,7 +93,7 @@ async fn a_copy_is_deleted_with_a_receipt_when_it_is_known_to_be_elsewhere_and_s
     assert!(matches!(error, EraseError::Untold { .. }), "{error}");
     assert_eq!(Reader::open(folder.path()).unwrap().departed().unwrap()[0].batches, count);
     let fenced = landing.standing().await.unwrap().untold.remove(0);
-    landing.told(&fenced).await;
+    landing.told(&fenced, CopyPolicy::Keep).await.unwrap();
     landing.standing().await.unwrap();
     // Beside a stamp that lands for others.
     let deleting = tokio::task::spawn_blocking(move || eraser.delete("plant7", "acme", now, &|| true));
