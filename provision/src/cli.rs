@@ -87,9 +87,10 @@ enum Command {
     Gateway(gateway::GatewayArguments),
     #[command(flatten)]
     Moves(moves::MovesCommand),
-    /// What was started and goes on by itself: list, show, watch, abort.
+    /// What was started and goes on by itself, rollouts among it: list, show, watch, abort.
     Operation(operation::OperationArguments),
-    /// What a tenant's gateways are to run, published once and then rolled out: add, list, show, desired.
+    /// What gateways gave up, and what stamps deleted or exported of those that had gone from them: list.
+    /// What a tenant's gateways are to run, published once and then rolled out: add, list, show, remove, desired.
     Release(release::ReleaseArguments),
     /// A release on its way from ring to ring, stopped and taken back by itself if it does badly: start, list, show, watch,
     /// abort.

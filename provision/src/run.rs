@@ -12,7 +12,7 @@ use crate::authority::{Authority, AuthorityError};
 use crate::config::{Config, ConfigError};
 use crate::operate::operate;
 use crate::registry::{Registry, RegistryError, history};
-use crate::releases::Contents;
+use crate::releases::{Contents, sweep};
 use crate::rollout::{Heard, drive};
 
 /// Why the service does not start.
@@ -78,6 +78,7 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
     let (registry, writer) = Registry::open(&config.data_dir)?;
     let contents = Contents::open(&config.data_dir)
         .map_err(|cause| StartError::Machine { what: "open the folder of contents", cause })?;
+    let contents = Arc::new(contents);
     let reports = registry.read(history::reports).await?;
     let server = Server::bind(config.listen, tls)?;
     let address = server.address()?;
@@ -103,8 +104,9 @@ pub async fn run(path: &Path) -> Result<(), StartError> {
         service.rings_changed.clone(),
         stopping.clone(),
     );
+    let sweeping = sweep(service.registry.clone(), Arc::clone(&service.contents), stopping.clone());
     let serving = server.serve(api::router(service), stopping);
-    let serving = async { tokio::join!(serving, operating, rolling) };
+    let serving = async { tokio::join!(serving, operating, rolling, sweeping) };
     tokio::pin!(serving);
     tokio::select! {
         _ = &mut serving => {}

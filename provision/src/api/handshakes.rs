@@ -123,7 +123,7 @@ async fn has_gone(stream: &TcpStream) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::net::SocketAddr;
     use std::time::Instant;
 
@@ -140,6 +140,30 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
     const PATIENT: Bounds = Bounds { places: 1, hello: LONG, turn: LONG, place: LONG, handshake: LONG };
 
+    /// A server's side, and that of a client that trusts it.
+    pub(in crate::api) fn trusting() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let private = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.clone(), private)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(chain.into_iter().next().unwrap()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        (Arc::new(server), Arc::new(client))
+    }
+
     struct Door {
         address: SocketAddr,
         client: Arc<ClientConfig>,
@@ -150,28 +174,10 @@ mod tests {
 
     impl Door {
         async fn with(bounds: Bounds) -> Self {
-            let key = KeyPair::generate().unwrap();
-            let certificate =
-                CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let private = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-            let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-            let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-                .with_protocol_versions(&[&rustls::version::TLS13])
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(chain.clone(), private)
-                .unwrap();
-            let mut roots = RootCertStore::empty();
-            roots.add(chain.into_iter().next().unwrap()).unwrap();
-            let client = ClientConfig::builder_with_provider(provider)
-                .with_protocol_versions(&[&rustls::version::TLS13])
-                .unwrap()
-                .with_root_certificates(roots)
-                .with_no_client_auth();
+            let (server, client) = trusting();
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let handshakes = Arc::new(Handshakes::new(Arc::new(server), bounds));
+            let handshakes = Arc::new(Handshakes::new(server, bounds));
             let (tell, became) = mpsc::unbounded_channel();
             let mut serving = tokio::task::JoinSet::new();
             serving.spawn(async move {
@@ -185,7 +191,7 @@ mod tests {
                     });
                 }
             });
-            Self { address, client: Arc::new(client), became, _serving: serving }
+            Self { address, client, became, _serving: serving }
         }
 
         async fn tcp(&self) -> TcpStream {

@@ -64,7 +64,7 @@ pub struct Service {
     /// Challenges given out.
     pub challenges: Challenges,
     /// Documents and plugins of releases.
-    pub contents: Contents,
+    pub contents: Arc<Contents>,
     /// What stamps have said of releases.
     pub heard: Arc<Heard>,
     /// Changes when what some ring should run does.

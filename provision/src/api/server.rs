@@ -1,7 +1,8 @@
 //! Connections: TCP, TLS, HTTP/1.1, and the router behind.
 //!
 //! Bounded: [`MAX_CONNECTIONS`] at once, handshakes ([`super::handshakes`]), and a time for each request's head, so that slow
-//! clients keep nobody else out for long.
+//! clients keep nobody else out for long. Who comes when half of the connections are taken is answered once and then closed:
+//! those that are kept for a next question shall not be what the others wait for.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ const MAX_CONNECTIONS: usize = 4_096;
 const BACKLOG: u32 = 4_096;
 /// A request's head has arrived within this time; also how long an idle connection is kept.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// The same for who comes when half of the connections are taken: who has done a handshake has something to ask.
+const HEAD_SOON: Duration = Duration::from_secs(5);
 /// At the end, requests under way are answered within this time.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -40,6 +43,7 @@ pub struct ServerError {
 pub struct Server {
     listener: TcpListener,
     handshakes: Arc<Handshakes>,
+    connections: usize,
 }
 
 impl Server {
@@ -48,16 +52,9 @@ impl Server {
     /// # Errors
     /// [`ServerError`].
     pub fn bind(address: SocketAddr, tls: rustls::ServerConfig) -> Result<Self, ServerError> {
-        Self::bind_with(address, tls, Bounds::default())
-    }
-
-    fn bind_with(
-        address: SocketAddr,
-        tls: rustls::ServerConfig,
-        bounds: Bounds,
-    ) -> Result<Self, ServerError> {
         let listener = listen(address).map_err(|cause| ServerError { address, cause })?;
-        Ok(Self { listener, handshakes: Arc::new(Handshakes::new(Arc::new(tls), bounds)) })
+        let handshakes = Arc::new(Handshakes::new(Arc::new(tls), Bounds::default()));
+        Ok(Self { listener, handshakes, connections: MAX_CONNECTIONS })
     }
 
     /// The address it is bound to.
@@ -70,7 +67,7 @@ impl Server {
 
     /// Serves until `stopping` says so, and then answers what is under way.
     pub async fn serve(self, router: Router, mut stopping: watch::Receiver<bool>) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(self.connections));
         let mut connections = JoinSet::new();
         loop {
             while connections.try_join_next().is_some() {}
@@ -89,8 +86,9 @@ impl Server {
             };
             let (handshakes, router) = (Arc::clone(&self.handshakes), router.clone());
             let stop = stopping.clone();
+            let kept = places.available_permits() >= self.connections / 2;
             connections.spawn(async move {
-                serve_one(stream, address, &handshakes, router, stop).await;
+                serve_one((stream, address), kept, &handshakes, router, stop).await;
                 drop(place);
             });
         }
@@ -110,8 +108,8 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 async fn serve_one(
-    stream: TcpStream,
-    address: SocketAddr,
+    (stream, address): (TcpStream, SocketAddr),
+    kept: bool,
     handshakes: &Handshakes,
     router: Router,
     mut stopping: watch::Receiver<bool>,
@@ -131,7 +129,8 @@ async fn serve_one(
     let service = TowerToHyperService::new(router.layer(Extension(Peer { address, chain })));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
+        .keep_alive(kept)
+        .header_read_timeout(if kept { HEAD_WITHIN } else { HEAD_SOON })
         .serve_connection(TokioIo::new(tls), service);
     tokio::pin!(connection);
     let mut stopped = std::pin::pin!(async move {
@@ -151,5 +150,60 @@ async fn serve_one(
     };
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "a connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use rustls::pki_types::ServerName;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::client::TlsStream;
+
+    use super::super::handshakes::tests::trusting;
+    use super::*;
+
+    async fn connects(address: SocketAddr, tls: &TlsConnector) -> TlsStream<TcpStream> {
+        let stream = TcpStream::connect(address).await.unwrap();
+        tls.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap()
+    }
+
+    /// The head of the answer.
+    async fn asks(connection: &mut TlsStream<TcpStream>) -> String {
+        connection.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nyes") {
+            assert!(connection.read_buf(&mut answer).await.unwrap() > 0, "{answer:?}");
+        }
+        String::from_utf8(answer).unwrap()
+    }
+
+    #[tokio::test]
+    async fn connections_that_are_kept_for_later_are_not_what_others_wait_for() {
+        let (server, client) = trusting();
+        let server = Arc::into_inner(server).unwrap();
+        let server = Server { connections: 8, ..Server::bind(([127, 0, 0, 1], 0).into(), server).unwrap() };
+        let address = server.address().unwrap();
+        let (stop, stopping) = watch::channel(false);
+        let serving = server.serve(Router::new().route("/", get(|| async { "yes" })), stopping);
+        let asking = async {
+            let tls = TlsConnector::from(client);
+            let mut kept = Vec::new();
+            for number in 0..20 {
+                let mut connection = connects(address, &tls).await;
+                let answer = asks(&mut connection).await;
+                assert_eq!(answer.contains("connection: close"), number >= 4, "{number}: {answer}");
+                kept.push(connection);
+            }
+            for connection in &mut kept[..4] {
+                asks(connection).await;
+            }
+            for connection in &mut kept[4..] {
+                assert_eq!(connection.read(&mut [0; 16]).await.unwrap_or(0), 0, "it was closed");
+            }
+            stop.send_replace(true);
+        };
+        tokio::join!(serving, asking);
     }
 }

@@ -1,15 +1,20 @@
-//! `sluice-provision operation`: what was started and goes on by itself, and waiting for it.
+//! `sluice-provision operation`: what was started and goes on by itself, rollouts among it, and waiting for it.
+//!
+//! Operations and rollouts share one row of numbers. Where a number of an older registry means both, it is the operation here;
+//! the rollout is at `sluice-provision rollout`.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
 use wire::table::{Set, count, table};
 
 use super::reply::{Reply, answer, line, print};
-use super::show::{about, age, broken, cut, facts, journal, list, moment, names, now, some, word};
-use super::{Part, With};
-use crate::api::admin::dto::{OperationDetail, OperationFilter, OperationState, OperationView, Task};
+use super::show::{NOTHING, about, age, broken, cut, facts, journal, list, moment, names, now, some, word};
+use super::{Part, With, rollout};
+use crate::api::admin::dto::{OperationDetail, OperationFilter, OperationState, OperationView, Page, Task};
+use crate::api::releases::dto::{RolloutDetail, RolloutFilter, RolloutState, RolloutView};
 use crate::operator::watch::{Seen, until_ended};
 use crate::operator::{Client, OperatorError};
 
@@ -26,7 +31,9 @@ pub(super) struct OperationArguments {
 
 #[derive(Debug, Subcommand)]
 enum OperationCommand {
-    /// Shows operations, the newest first.
+    /// Shows operations and rollouts, the newest first.
+    ///
+    /// With --json, what has `task` is an operation, and what has `release` is a rollout.
     List {
         /// Only those that stand so.
         #[arg(long, value_enum)]
@@ -34,12 +41,12 @@ enum OperationCommand {
         #[command(flatten)]
         part: Part,
     },
-    /// Shows one operation with its journal.
+    /// Shows one operation or rollout with its journal.
     Show {
         /// Its number.
         id: i64,
     },
-    /// Waits until an operation has ended, and shows how it goes. Exit code 1 if it was aborted.
+    /// Waits until an operation or a rollout has ended, and shows how it goes. Exit code 1 if it was aborted or taken back.
     ///
     /// With --json one line whenever something has changed. A restart of the service is waited out. Ctrl-C ends the waiting,
     /// not the operation.
@@ -47,7 +54,8 @@ enum OperationCommand {
         /// Its number.
         id: i64,
     },
-    /// Ends an operation: moves under way are taken back, what has moved has moved.
+    /// Ends an operation: moves under way are taken back, what has moved has moved. Or a rollout: the rings it has reached get
+    /// back what they had.
     Abort {
         /// Its number.
         id: i64,
@@ -55,21 +63,51 @@ enum OperationCommand {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum State {
+pub(super) enum State {
     /// It goes on.
     Running,
     /// All is done.
     Finished,
     /// An operator has ended it.
     Aborted,
+    /// A rollout whose gate has failed.
+    RolledBack,
 }
 
-impl From<State> for OperationState {
-    fn from(state: State) -> Self {
-        match state {
-            State::Running => Self::Running,
-            State::Finished => Self::Finished,
-            State::Aborted => Self::Aborted,
+impl State {
+    /// `None`: no operation stands so.
+    fn of_operation(self) -> Option<OperationState> {
+        match self {
+            Self::Running => Some(OperationState::Running),
+            Self::Finished => Some(OperationState::Finished),
+            Self::Aborted => Some(OperationState::Aborted),
+            Self::RolledBack => None,
+        }
+    }
+
+    pub(super) fn of_rollout(self) -> RolloutState {
+        match self {
+            Self::Running => RolloutState::Running,
+            Self::Finished => RolloutState::Finished,
+            Self::Aborted => RolloutState::Aborted,
+            Self::RolledBack => RolloutState::RolledBack,
+        }
+    }
+}
+
+/// What goes on by itself.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub(super) enum Item {
+    Operation(OperationView),
+    Rollout(RolloutView),
+}
+
+impl Item {
+    fn id(&self) -> i64 {
+        match self {
+            Self::Operation(it) => it.id,
+            Self::Rollout(it) => it.id,
         }
     }
 }
@@ -78,14 +116,77 @@ pub(super) async fn execute(OperationArguments { with, command }: OperationArgum
     let (client, json) = (with.client()?, with.json);
     match command {
         OperationCommand::List { state, part } => {
-            let filter = OperationFilter { state: state.map(Into::into), ..OperationFilter::default() };
-            let page = client.operations(&filter, part.wanted()).await?;
-            answer(json, &page, |page| list(page, "there is no such operation", operations))
+            let page = page(&client, state, &part).await?;
+            answer(json, &page, |page| list(page, "there is no such operation", items))
         }
-        OperationCommand::Show { id } => answer(json, &client.operation(id).await?, one),
-        OperationCommand::Watch { id } => watch(&client, json, id).await,
-        OperationCommand::Abort { id } => answer(json, &client.abort(id).await?, one),
+        OperationCommand::Show { id } => match find(&client, id).await? {
+            Found::Operation(detail) => answer(json, &detail, one),
+            Found::Rollout(detail) => answer(json, &detail, rollout::one),
+        },
+        OperationCommand::Watch { id } => match found(&client, id).await? {
+            Found::Operation(_) => watch(&client, json, id).await,
+            Found::Rollout(_) => rollout::watch(&client, json, id).await,
+        },
+        OperationCommand::Abort { id } => match find(&client, id).await? {
+            Found::Operation(_) => answer(json, &client.abort(id).await?, one),
+            Found::Rollout(_) => answer(json, &client.abort_rollout(id).await?, rollout::one),
+        },
     }
+}
+
+/// What a number means.
+enum Found {
+    Operation(OperationDetail),
+    Rollout(RolloutDetail),
+}
+
+async fn find(client: &Client, id: i64) -> Result<Found, OperatorError> {
+    match client.operation(id).await {
+        Ok(detail) => Ok(Found::Operation(detail)),
+        Err(error @ OperatorError::Refused { status: 404, .. }) => match client.rollout(id).await {
+            Ok(detail) => Ok(Found::Rollout(detail)),
+            // It is none of both.
+            Err(OperatorError::Refused { status: 404, .. }) => Err(error),
+            Err(other) => Err(other),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`find`], and waits where there is no answer.
+async fn found(client: &Client, id: i64) -> Result<Found, OperatorError> {
+    let tell = |seen: Seen<'_, Found>| {
+        if let Seen::Failed(error, wait) = seen {
+            asking_again(error, wait);
+        }
+    };
+    until_ended(async || find(client, id).await, |_| true, tell).await
+}
+
+/// The newest of both.
+async fn page(client: &Client, state: Option<State>, part: &Part) -> Result<Page<Item>, OperatorError> {
+    let of_operation = state.map(State::of_operation);
+    let operations = match of_operation {
+        Some(None) => Page { items: Vec::new(), next: None },
+        _ => {
+            let filter = OperationFilter { state: of_operation.flatten(), ..OperationFilter::default() };
+            client.operations(&filter, part.wanted()).await?
+        }
+    };
+    let filter = RolloutFilter { state: state.map(State::of_rollout), ..RolloutFilter::default() };
+    let rollouts = client.rollouts(&filter, part.wanted()).await?;
+    Ok(merged(operations, rollouts, usize::try_from(part.limit).unwrap_or(usize::MAX)))
+}
+
+fn merged(operations: Page<OperationView>, rollouts: Page<RolloutView>, limit: usize) -> Page<Item> {
+    let mut more = operations.next.is_some() || rollouts.next.is_some();
+    let operations = operations.items.into_iter().map(Item::Operation);
+    let mut items: Vec<Item> = operations.chain(rollouts.items.into_iter().map(Item::Rollout)).collect();
+    items.sort_by_key(|item| std::cmp::Reverse(item.id()));
+    more |= items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| more).map(|item| item.id().to_string());
+    Page { items, next }
 }
 
 /// Waits until it has ended, and shows how it goes: a line whenever something has changed.
@@ -183,7 +284,7 @@ fn task(task: &Task) -> String {
             let from = from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
             format!("move {what}{at}{from} {}", to(stamp.as_ref().map(ToString::to_string)))
         }
-        Task::Drain { stamp, to: other, lost } => {
+        Task::Drain { stamp, to: other, lost, .. } => {
             let what = if *lost { "give up" } else { "drain" };
             format!("{what} {stamp}, {}", to(other.as_ref().map(ToString::to_string)))
         }
@@ -206,6 +307,11 @@ fn few<T: std::fmt::Display>(all: &[T]) -> String {
 
 /// Operations, a line each.
 pub(super) fn operations(operations: &[OperationView]) -> String {
+    items(&operations.iter().cloned().map(Item::Operation).collect::<Vec<_>>())
+}
+
+/// Operations and rollouts, a line each.
+fn items(items: &[Item]) -> String {
     const HEADS: [(&str, Set); 6] = [
         ("ID", Set::Right),
         ("STATE", Set::Left),
@@ -215,20 +321,26 @@ pub(super) fn operations(operations: &[OperationView]) -> String {
         ("WHAT", Set::Left),
     ];
     let now = now();
-    let rows: Vec<Vec<String>> = operations
-        .iter()
-        .map(|operation| {
-            vec![
-                operation.id.to_string(),
-                word(&operation.state),
-                count(operation.done),
-                count(operation.total),
-                format!("{} ago", age(operation.created, now)),
-                cut(&task(&operation.task), 60),
-            ]
-        })
-        .collect();
-    table(&HEADS, &rows)
+    let row = |item: &Item| match item {
+        Item::Operation(operation) => vec![
+            operation.id.to_string(),
+            word(&operation.state),
+            count(operation.done),
+            count(operation.total),
+            format!("{} ago", age(operation.created, now)),
+            cut(&task(&operation.task), 60),
+        ],
+        // It moves nothing.
+        Item::Rollout(rollout) => vec![
+            rollout.id.to_string(),
+            rollout::state(rollout),
+            NOTHING.to_owned(),
+            NOTHING.to_owned(),
+            format!("{} ago", age(rollout.created, now)),
+            cut(&rollout::what(rollout), 60),
+        ],
+    };
+    table(&HEADS, &items.iter().map(row).collect::<Vec<_>>())
 }
 
 /// An operation, at length.
@@ -275,6 +387,41 @@ mod tests {
         assert!(progress(&aborted).contains(", aborted: "), "{}", progress(&aborted));
         let nothing = OperationView { total: 0, done: 0, ..view() };
         assert!(progress(&nothing).contains("(100%)"));
+    }
+
+    #[test]
+    fn operations_and_rollouts_are_one_list_by_number() {
+        let operation = |id| OperationView { id, ..view() };
+        let rollout = |id| RolloutView {
+            id,
+            state: RolloutState::RolledBack,
+            step: String::new(),
+            tenant: "acme".parse().unwrap(),
+            release: wire::ids::Release(12),
+            rings: vec![crate::allocation::Ring::Fast, crate::allocation::Ring::Slow],
+            soak_seconds: 0,
+            gate: crate::rollout::Gate::default(),
+            operator: "ops".into(),
+            reached: vec![],
+            created: 0,
+            updated: 0,
+        };
+        let page = |limit, next: Option<&str>| {
+            let operations = Page { items: vec![operation(5), operation(2)], next: None };
+            let rollouts = Page { items: vec![rollout(4), rollout(3)], next: next.map(str::to_owned) };
+            let merged = merged(operations, rollouts, limit);
+            (merged.items.iter().map(Item::id).collect::<Vec<_>>(), merged.next, items(&merged.items))
+        };
+        let (ids, next, shown) = page(9, None);
+        assert_eq!((ids, next), (vec![5, 4, 3, 2], None));
+        assert!(
+            shown.contains("drain eu-1") && shown.contains("roll release 12 of tenant acme out"),
+            "{shown}"
+        );
+        assert!(shown.contains("rolled back"), "{shown}");
+        let (ids, next, _) = page(3, None);
+        assert_eq!((ids, next), (vec![5, 4, 3], Some("3".to_owned())), "the last one did not fit");
+        assert_eq!(page(9, Some("3")).1, Some("2".to_owned()), "there are more of one kind");
     }
 
     #[test]

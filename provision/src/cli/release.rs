@@ -7,7 +7,7 @@ use wire::ids::{Release, TenantId};
 use wire::message::MAX_CONTENT_BYTES;
 use wire::table::{Set, bytes, count, table};
 
-use super::reply::{Failure, Reply, answer, print};
+use super::reply::{Failure, Reply, answer, print, removed};
 use super::show::{NOTHING, age, cut, facts, list, moment, names, now, some, word};
 use super::{Part, With};
 use crate::api::releases::dto::{ConditionView, DesiredView, NewRelease, ReleaseView, RingView};
@@ -58,6 +58,12 @@ enum ReleaseCommand {
         #[arg(long, conflicts_with = "json")]
         document: bool,
     },
+    /// Removes a release that no ring has or would go back to. Plugins that no release names any more go a day after they were
+    /// uploaded.
+    Remove {
+        /// Its number.
+        id: u64,
+    },
     /// Shows what a tenant's gateways should run, ring by ring, and how they do.
     Desired {
         /// The tenant.
@@ -103,6 +109,10 @@ pub(super) async fn execute(ReleaseArguments { with, command }: ReleaseArguments
                     if document { detail.document.clone() } else { one(&detail.release) }
                 },
             )
+        }
+        ReleaseCommand::Remove { id } => {
+            client.remove_release(Release(id)).await?;
+            removed(json, "release", &id.to_string())
         }
         ReleaseCommand::Desired { tenant } => answer(json, &client.desired(&tenant).await?, desired),
     }

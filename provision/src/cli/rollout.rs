@@ -12,7 +12,7 @@ use super::reply::{Reply, answer, line, print};
 use super::show::{age, broken, cut, facts, journal, list, moment, names, now, word};
 use super::stamp::Ring;
 use super::{Part, With, operation};
-use crate::api::releases::dto::{Gate, NewRollout, RolloutDetail, RolloutState, RolloutView};
+use crate::api::releases::dto::{Gate, NewRollout, RolloutDetail, RolloutFilter, RolloutState, RolloutView};
 use crate::operator::Client;
 use crate::operator::watch::{Seen, until_ended};
 
@@ -57,6 +57,9 @@ enum RolloutCommand {
         /// Only this tenant's.
         #[arg(long)]
         tenant: Option<TenantId>,
+        /// Only those that stand so.
+        #[arg(long, value_enum)]
+        state: Option<operation::State>,
         #[command(flatten)]
         part: Part,
     },
@@ -132,8 +135,10 @@ pub(super) async fn execute(RolloutArguments { with, command }: RolloutArguments
             }
             answer(json, &started, |started| begun(&started.rollout))
         }
-        RolloutCommand::List { tenant, part } => {
-            let page = client.rollouts(tenant.as_ref(), part.wanted()).await?;
+        RolloutCommand::List { tenant, state, part } => {
+            let state = state.map(operation::State::of_rollout);
+            let filter = RolloutFilter { tenant, state, ..RolloutFilter::default() };
+            let page = client.rollouts(&filter, part.wanted()).await?;
             answer(json, &page, |page| {
                 list(page, "there is no rollout: `sluice-provision rollout start`", rollouts)
             })
@@ -145,7 +150,7 @@ pub(super) async fn execute(RolloutArguments { with, command }: RolloutArguments
 }
 
 /// Waits until it has ended, and shows how it goes: a line whenever something has changed.
-async fn watch(client: &Client, json: bool, id: i64) -> Reply {
+pub(super) async fn watch(client: &Client, json: bool, id: i64) -> Reply {
     let mut before: Option<RolloutView> = None;
     let mut told = Ok(());
     let has_ended = |detail: &RolloutDetail| detail.rollout.state != RolloutState::Running;
@@ -189,14 +194,23 @@ fn has_changed(before: Option<&RolloutView>, now: &RolloutView) -> bool {
 }
 
 fn heading(rollout: &RolloutView) -> String {
-    let rings: Vec<String> = rollout.rings.iter().map(word).collect();
-    format!(
-        "rollout {}: {} of tenant {} to {}\n",
-        rollout.id,
-        name(rollout.release),
-        rollout.tenant,
-        names(&rings)
-    )
+    let (id, tenant) = (rollout.id, &rollout.tenant);
+    format!("rollout {id}: {} of tenant {tenant} to {}\n", name(rollout.release), rings(rollout))
+}
+
+/// What it is, among operations.
+pub(super) fn what(rollout: &RolloutView) -> String {
+    let tenant = &rollout.tenant;
+    format!("roll {} of tenant {tenant} out to {}", name(rollout.release), rings(rollout))
+}
+
+fn rings(rollout: &RolloutView) -> String {
+    names(&rollout.rings.iter().map(word).collect::<Vec<_>>())
+}
+
+/// How it stands, in words.
+pub(super) fn state(rollout: &RolloutView) -> String {
+    word(&rollout.state).replace('_', " ")
 }
 
 /// `  fast passed, slow since 5 min: 3 of 4 gateways have it`
@@ -209,7 +223,7 @@ fn progress(rollout: &RolloutView) -> String {
     });
     let mut parts: Vec<String> = rings.collect();
     if rollout.state != RolloutState::Running {
-        parts.push(word(&rollout.state).replace('_', " "));
+        parts.push(state(rollout));
     }
     let reached = if parts.is_empty() { "begun".to_owned() } else { parts.join(", ") };
     broken("  ", 4, &format!("{reached}: {}", rollout.step))
@@ -240,7 +254,7 @@ fn rollouts(rollouts: &[RolloutView]) -> String {
         .map(|rollout| {
             vec![
                 rollout.id.to_string(),
-                word(&rollout.state).replace('_', " "),
+                state(rollout),
                 rollout.tenant.to_string(),
                 name(rollout.release),
                 format!("{} ago", age(rollout.created, now)),
@@ -251,7 +265,7 @@ fn rollouts(rollouts: &[RolloutView]) -> String {
     table(&HEADS, &rows)
 }
 
-fn one(detail: &RolloutDetail) -> String {
+pub(super) fn one(detail: &RolloutDetail) -> String {
     let rollout = &detail.rollout;
     let Gate { faults, rejected, refused, cpu_ratio, decided, rows } = rollout.gate;
     let may =

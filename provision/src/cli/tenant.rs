@@ -83,7 +83,7 @@ enum TenantCommand {
         #[arg(long, value_enum)]
         policy: Option<Policy>,
     },
-    /// Forgets a tenant that no enrolment names and no gateway serves.
+    /// Forgets a tenant that no enrolment names and no gateway serves, and its releases with it.
     Remove {
         /// Its id.
         id: TenantId,

@@ -7,7 +7,7 @@ use super::client::{Client, OperatorError};
 use super::routes::{Answer, NOTHING, Wanted};
 use crate::api::releases::dto::{
     ContentView, DesiredView, NewRelease, NewRollout, Page, ReleaseDetail, ReleaseView, RolloutDetail,
-    RolloutView,
+    RolloutFilter, RolloutState, RolloutView,
 };
 
 impl Client {
@@ -55,6 +55,14 @@ impl Client {
         self.ask(Method::GET, &format!("releases/{id}"), NOTHING).await
     }
 
+    /// Removes a release that no ring has or would go back to.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn remove_release(&self, id: Release) -> Answer<()> {
+        self.bytes(Method::DELETE, &format!("releases/{id}"), NOTHING).await.map(drop)
+    }
+
     /// What a tenant's gateways should run, and how they are.
     ///
     /// # Errors
@@ -71,12 +79,13 @@ impl Client {
         self.ask(Method::POST, "rollouts", Some(rollout)).await
     }
 
-    /// Rollouts, the newest first.
+    /// Rollouts, the newest first; paging in the filter is not looked at.
     ///
     /// # Errors
     /// [`OperatorError`].
-    pub async fn rollouts(&self, tenant: Option<&TenantId>, wanted: Wanted<'_>) -> Answer<Page<RolloutView>> {
-        self.list(&of("rollouts", tenant), wanted).await
+    pub async fn rollouts(&self, filter: &RolloutFilter, wanted: Wanted<'_>) -> Answer<Page<RolloutView>> {
+        let state = filter.state.map(|state| format!("state={}&", word(state))).unwrap_or_default();
+        self.list(&(of("rollouts", filter.tenant.as_ref()) + &state), wanted).await
     }
 
     /// A rollout with its journal.
@@ -100,5 +109,15 @@ fn of(what: &str, tenant: Option<&TenantId>) -> String {
     match tenant {
         Some(tenant) => format!("{what}?tenant={tenant}&"),
         None => format!("{what}?"),
+    }
+}
+
+/// As it is written in a query.
+fn word(state: RolloutState) -> &'static str {
+    match state {
+        RolloutState::Running => "running",
+        RolloutState::Finished => "finished",
+        RolloutState::RolledBack => "rolled_back",
+        RolloutState::Aborted => "aborted",
     }
 }

@@ -5,6 +5,11 @@
 //! desired    tenant, ring    the release its gateways there should run (0: what their own files say), and the revision of
 //!                            that decision, by which stamps follow
 //! ```
+//! A release can be removed once no ring has it or would go back to it; its number is not used again. When a tenant is removed
+//! its releases go with it, and its rings are told that nothing is desired: what stamps have kept must not come back with
+//! another tenant of that name.
+
+use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use wire::ids::{Digest, Release, StampId, TenantId};
@@ -12,7 +17,7 @@ use wire::message::ContentRef;
 use wire::provisioning::{DesiredState, DesiredStates, MAX_DESIRED_STATES};
 
 use super::stamps::{from_word, word};
-use super::{Books, RegistryError, stored};
+use super::{Books, Refusal, RegistryError, rollouts, stored, unknown};
 use crate::allocation::{Ring, StampState};
 
 /// The tables of this module and of [`super::rollouts`]: part of a migration, never changed.
@@ -119,6 +124,59 @@ impl Books<'_> {
         Ok(Published { id, tenant, created: self.now(), operator, note, document, contents, withdrawn: None })
     }
 
+    /// Takes out a release that no ring has or would go back to.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`], [`Refusal::InUse`] with the ring or rollout that needs it.
+    pub fn remove_release(&mut self, id: Release) -> Result<Published, RegistryError> {
+        let found = one(self.db, id).map_err(|error| self.failed(&error))?;
+        let found = found.ok_or_else(|| unknown("release", id))?;
+        if let Some(why) = self.needs(&found).map_err(|error| self.failed(&error))? {
+            return Err(Refusal::InUse { what: "release", name: id.to_string(), why }.into());
+        }
+        let removed = self
+            .db
+            .prepare_cached("DELETE FROM releases WHERE id = ?1")
+            .and_then(|mut statement| statement.execute([id.0 as i64]));
+        removed.map_err(|error| self.failed(&error))?;
+        Ok(found)
+    }
+
+    /// What a release is needed for, if anything.
+    fn needs(&self, release: &Published) -> rusqlite::Result<Option<String>> {
+        let (id, tenant) = (release.id, &release.tenant);
+        if let Some(wanted) = wanted_of(self.db, tenant)?.into_iter().find(|wanted| wanted.release == id) {
+            let ring = word(&wanted.ring);
+            return Ok(Some(format!("ring {ring} of tenant {tenant} has it: roll another one out there")));
+        }
+        let running = rollouts::running(self.db)?;
+        if let Some(rollout) = running.iter().find(|it| it.release == id && it.tenant == *tenant) {
+            return Ok(Some(format!("rollout {} brings it: wait for it, or abort it", rollout.id)));
+        }
+        let back = rollouts::ways_back(self.db, tenant)?.into_iter().find(|(_, before, _)| *before == id);
+        Ok(back.map(|(ring, _, rollout)| {
+            let ring = word(&ring);
+            format!("ring {ring} of tenant {tenant} would go back to it from what rollout {rollout} has brought")
+        }))
+    }
+
+    /// Nothing is desired of a tenant any more, and its releases are gone.
+    ///
+    /// # Errors
+    /// Of the file.
+    pub(super) fn forget_releases(&mut self, tenant: &TenantId) -> Result<(), RegistryError> {
+        for wanted in wanted_of(self.db, tenant).map_err(|error| self.failed(&error))? {
+            if wanted.release != Release::NONE {
+                self.desire(tenant, wanted.ring, Release::NONE, false)?;
+            }
+        }
+        let removed = self
+            .db
+            .prepare_cached("DELETE FROM releases WHERE tenant = ?1")
+            .and_then(|mut statement| statement.execute([tenant.as_str()]));
+        removed.map(|_| ()).map_err(|error| self.failed(&error))
+    }
+
     /// Says what a ring should run from now on; the revision of that.
     pub(super) fn desire(
         &mut self,
@@ -185,6 +243,21 @@ pub fn list(
     let below = below.map_or(i64::MAX, |release| release.0 as i64);
     let rows = statement.query_map(params![tenant.map(TenantId::as_str), below, limit], read)?;
     rows.collect()
+}
+
+/// Everything that a release names: contents, and the documents themselves.
+///
+/// # Errors
+/// SQLite's.
+pub fn named(connection: &Connection) -> rusqlite::Result<HashSet<Digest>> {
+    let mut statement = connection.prepare_cached("SELECT document, contents FROM releases")?;
+    let mut rows = statement.query([])?;
+    let mut named = HashSet::new();
+    while let Some(row) = rows.next()? {
+        named.insert(Digest(row.get(0)?));
+        named.extend(read_contents(row.get_ref(1)?.as_str()?)?.into_iter().map(|content| content.digest));
+    }
+    Ok(named)
 }
 
 /// What each ring of a tenant should run.

@@ -14,6 +14,8 @@ use crate::rollout::{Baseline, Gate, Reached, Rollout, RolloutState};
 
 /// Most rollouts that run at once.
 pub const MAX_RUNNING: usize = 256;
+/// Rings there are.
+const RINGS: usize = 2;
 /// Longest soak of a ring, in seconds: a quarter.
 pub const MAX_SOAK_SECONDS: u64 = 92 * 86_400;
 
@@ -107,8 +109,8 @@ impl Books<'_> {
         if let Err(cause) = possible(&rings, soak_seconds, &gate) {
             return Err(Refusal::from(NotStarted::Impossible(cause)).into());
         }
-        let mut rollout = Rollout {
-            id: 0,
+        let rollout = Rollout {
+            id: self.next_number()?,
             state: RolloutState::Running,
             step: "begun".to_owned(),
             tenant,
@@ -123,12 +125,11 @@ impl Books<'_> {
         };
         let written = self
             .db
-            .prepare_cached("INSERT INTO rollouts (tenant, state, document) VALUES (?1, ?2, '')")
+            .prepare_cached("INSERT INTO rollouts (id, tenant, state, document) VALUES (?1, ?2, ?3, '')")
             .and_then(|mut statement| {
-                statement.execute([rollout.tenant.as_str(), word(&rollout.state).as_str()])
+                statement.execute(params![rollout.id, rollout.tenant.as_str(), word(&rollout.state)])
             });
         written.map_err(|error| self.failed(&error))?;
-        rollout.id = self.db.last_insert_rowid();
         self.write_rollout(&rollout)?;
         let text = format!("release {} begun by {}", rollout.release, rollout.operator);
         self.note_rollout(rollout.id, &text)?;
@@ -296,24 +297,53 @@ pub fn running(connection: &Connection) -> rusqlite::Result<Vec<Rollout>> {
     rows.collect()
 }
 
-/// Rollouts below a number, the newest first; of a tenant, or of all.
+/// Rollouts below a number, the newest first; of a tenant or of all, in a state or in any.
 ///
 /// # Errors
 /// SQLite's.
 pub fn list(
     connection: &Connection,
     tenant: Option<&TenantId>,
+    state: Option<RolloutState>,
     below: Option<i64>,
     limit: u32,
 ) -> rusqlite::Result<Vec<Rollout>> {
     let mut statement = connection.prepare_cached(
-        "SELECT document FROM rollouts WHERE (?1 IS NULL OR tenant = ?1) AND id < ?2 ORDER BY id DESC LIMIT ?3",
+        "SELECT document FROM rollouts WHERE (?1 IS NULL OR tenant = ?1) AND (?2 IS NULL OR state = ?2) AND id < ?3
+         ORDER BY id DESC LIMIT ?4",
     )?;
-    let below = below.unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![tenant.map(TenantId::as_str), below, limit], |row| {
+    let (state, below) = (state.map(|state| word(&state)), below.unwrap_or(i64::MAX));
+    let rows = statement.query_map(params![tenant.map(TenantId::as_str), state, below, limit], |row| {
         read(row.get_ref(0)?.as_str()?)
     })?;
     rows.collect()
+}
+
+/// To what each ring of a tenant would go back from what it has, with the rollout that says so.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn ways_back(
+    connection: &Connection,
+    tenant: &TenantId,
+) -> rusqlite::Result<Vec<(Ring, Release, i64)>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT document FROM rollouts WHERE tenant = ?1 AND state IN ('running', 'finished') ORDER BY id DESC",
+    )?;
+    let mut rows = statement.query([tenant.as_str()])?;
+    let mut found: Vec<(Ring, Release, i64)> = Vec::new();
+    while found.len() < RINGS
+        && let Some(row) = rows.next()?
+    {
+        let rollout = read(row.get_ref(0)?.as_str()?)?;
+        for reached in rollout.reached {
+            // Of several rollouts of a ring the latest counts.
+            if found.iter().all(|(ring, ..)| *ring != reached.ring) {
+                found.push((reached.ring, reached.before.unwrap_or_default(), rollout.id));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// A rollout's journal: when (nanoseconds since 1970 UTC), what; the latest lines, the oldest first.

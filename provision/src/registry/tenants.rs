@@ -3,8 +3,11 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use wire::ids::TenantId;
 
-use super::{Books, Refusal, RegistryError, unknown};
+use super::{Books, Refusal, RegistryError, rollouts, unknown};
 use crate::model::Tenant;
+
+/// Names that are said of those who use a tenant.
+const NAMED: u32 = 3;
 
 impl Books<'_> {
     /// Adds a tenant, or changes its rules; assignments that are there stay where they are.
@@ -25,18 +28,14 @@ impl Books<'_> {
         written.map(|_| ()).map_err(|error| self.failed(&error))
     }
 
-    /// Takes a tenant out that nobody serves.
+    /// Takes a tenant out that nobody serves, and its releases with it.
     ///
     /// # Errors
-    /// [`Refusal::InUse`] while a gateway or an enrolment names it.
+    /// [`Refusal::InUse`] while a gateway or an enrolment names it, or a rollout of it runs; all of them are said.
     pub fn remove_tenant(&mut self, id: &TenantId) -> Result<(), RegistryError> {
-        let counts = self.tenant_uses(id).map_err(|error| self.failed(&error))?;
-        let why = match counts {
-            (0, 0) => None,
-            (0, enrolments) => Some(format!("{enrolments} enrolments name it")),
-            (assigned, _) => Some(format!("{assigned} gateways serve it")),
-        };
-        if let Some(why) = why {
+        let uses = self.tenant_uses(id).map_err(|error| self.failed(&error))?;
+        if !uses.is_empty() {
+            let why = uses.join("; ");
             return Err(Refusal::InUse { what: "tenant", name: id.to_string(), why }.into());
         }
         let removed = self
@@ -45,22 +44,44 @@ impl Books<'_> {
             .and_then(|mut statement| statement.execute([id.as_str()]));
         match removed.map_err(|error| self.failed(&error))? {
             0 => Err(unknown("tenant", id)),
-            _ => Ok(()),
+            _ => self.forget_releases(id),
         }
     }
 
-    /// Gateways that serve it, enrolments that name it.
-    fn tenant_uses(&self, id: &TenantId) -> rusqlite::Result<(i64, i64)> {
-        let assigned = self
-            .db
-            .prepare_cached("SELECT count(*) FROM assignments WHERE tenant = ?1")?
-            .query_row([id.as_str()], |row| row.get(0))?;
+    /// Gateways that serve it, enrolments that have a share of it, rollouts of it, for a person.
+    fn tenant_uses(&self, id: &TenantId) -> rusqlite::Result<Vec<String>> {
+        let mut uses = Vec::new();
+        let gateways = self.some(
+            "SELECT gateway, count(*) OVER () FROM assignments WHERE tenant = ?1 ORDER BY gateway LIMIT ?2",
+            id.as_str(),
+        )?;
+        uses.extend(gateways.map(|gateways| format!("gateways serve it: {gateways}")));
         // Names hold no quote, so the text of a share is found as it was written.
-        let enrolled = self
-            .db
-            .prepare_cached("SELECT count(*) FROM enrolments WHERE instr(shares, ?1) > 0")?
-            .query_row([format!("\"tenant\":\"{id}\"")], |row| row.get(0))?;
-        Ok((assigned, enrolled))
+        let enrolments = self.some(
+            "SELECT id, count(*) OVER () FROM enrolments WHERE instr(shares, ?1) > 0 ORDER BY id LIMIT ?2",
+            &format!("\"tenant\":\"{id}\""),
+        )?;
+        uses.extend(enrolments.map(|enrolments| format!("enrolments have a share of it: {enrolments}")));
+        let rollouts = rollouts::running(self.db)?;
+        let running = rollouts.iter().find(|rollout| rollout.tenant == *id);
+        uses.extend(running.map(|rollout| format!("rollout {} of it runs", rollout.id)));
+        Ok(uses)
+    }
+
+    /// The first names of a question for names and how many there are, and how many there are beside.
+    fn some(&self, sql: &str, of: &str) -> rusqlite::Result<Option<String>> {
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query(params![of, NAMED])?;
+        let (mut names, mut all) = (Vec::new(), 0_i64);
+        while let Some(row) = rows.next()? {
+            names.push(row.get::<_, String>(0)?);
+            all = row.get(1)?;
+        }
+        let beside = match all - names.len() as i64 {
+            more @ 1.. => format!(" and {more} more"),
+            _ => String::new(),
+        };
+        Ok((!names.is_empty()).then(|| names.join(", ") + &beside))
     }
 
     /// A tenant's rules.

@@ -4,22 +4,28 @@
 //! data_dir/contents/<64 digits>          whole, and of that SHA-256
 //! data_dir/contents/<64 digits>.N.part   on its way; removed at the next start
 //! ```
-//! Invariant: a file under a digest's name has that digest: it is written beside, checked, made durable and renamed.
+//! Invariants: a file under a digest's name has that digest: it is written beside, checked, made durable and renamed. When it
+//! was last written, an operator has sent it or asked for it: from then on it is kept for [`GRACE`], whoever names it
+//! ([`Contents::sweep`]).
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use ring::digest;
 use tokio::fs::{self, File};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, RwLockReadGuard, Semaphore};
 use wire::ids::Digest;
 use wire::message::{ContentRef, MAX_CONTENT_BYTES};
 
 const FOLDER: &str = "contents";
 /// Most bytes of all contents together.
 pub const MAX_STORED_BYTES: u64 = 16 << 30;
+/// So long a content is kept that no release names: the one that does may be about to be published.
+pub const GRACE: Duration = Duration::from_secs(86_400);
 /// Most contents received at once.
 const MAX_RECEIVING: usize = 4;
 
@@ -41,7 +47,7 @@ pub enum ContentError {
     #[error("a content has at most {MAX_CONTENT_BYTES} bytes")]
     TooLarge,
     /// The folder has no room left.
-    #[error("all contents together may have {MAX_STORED_BYTES} bytes, and have")]
+    #[error("all contents together may have {} GiB, and there is no room for this one", MAX_STORED_BYTES >> 30)]
     Full,
     /// The sender stopped in the middle.
     #[error("the content did not arrive whole: {0}")]
@@ -58,6 +64,17 @@ pub struct Contents {
     parts: AtomicU64,
     stored: AtomicU64,
     receiving: Semaphore,
+    /// Held by who has looked what is there and is about to name it; alone by who removes what nobody names.
+    naming: RwLock<()>,
+}
+
+/// What was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Contents.
+    pub contents: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 impl Contents {
@@ -78,7 +95,8 @@ impl Contents {
             }
         }
         let (parts, stored) = (AtomicU64::new(0), AtomicU64::new(stored));
-        Ok(Self { folder, parts, stored, receiving: Semaphore::new(MAX_RECEIVING) })
+        let (receiving, naming) = (Semaphore::new(MAX_RECEIVING), RwLock::new(()));
+        Ok(Self { folder, parts, stored, receiving, naming })
     }
 
     /// A content's bytes; `None`: it is not there.
@@ -91,6 +109,56 @@ impl Contents {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// As [`Contents::size`], for who is about to have a release name it: it is kept as if it had been sent now.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn renew(&self, digest: Digest) -> io::Result<Option<u64>> {
+        let file = match File::options().write(true).open(self.path(digest)).await {
+            Ok(file) => file.into_std().await,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        file.set_modified(SystemTime::now())?;
+        Ok(Some(file.metadata()?.len()))
+    }
+
+    /// What is there now is not removed while this is held.
+    pub async fn naming(&self) -> RwLockReadGuard<'_, ()> {
+        self.naming.read().await
+    }
+
+    /// Removes what nobody names and was neither sent nor asked for within [`GRACE`]. `named` says what is named, and is
+    /// asked while nobody can name anything new.
+    ///
+    /// # Errors
+    /// The disk's, or what `named` says.
+    pub async fn sweep<E: From<io::Error>>(
+        &self,
+        now: SystemTime,
+        named: impl AsyncFnOnce() -> Result<HashSet<Digest>, E>,
+    ) -> Result<Swept, E> {
+        let _alone = self.naming.write().await;
+        let named = named().await?;
+        let mut swept = Swept::default();
+        let mut entries = fs::read_dir(&self.folder).await?;
+        while let Some(entry) = entries.next_entry().await? {
+            // What has another name is on its way, or not ours.
+            let Ok(digest) = entry.file_name().to_string_lossy().parse::<Digest>() else { continue };
+            let metadata = entry.metadata().await?;
+            // From the future, by a clock that went back: it will be of age.
+            let age = now.duration_since(metadata.modified()?).unwrap_or_default();
+            if named.contains(&digest) || age < GRACE {
+                continue;
+            }
+            fs::remove_file(entry.path()).await?;
+            self.stored.fetch_sub(metadata.len(), Ordering::Relaxed);
+            swept.contents += 1;
+            swept.bytes += metadata.len();
+        }
+        Ok(swept)
     }
 
     /// A content to be read, and its bytes.
@@ -229,6 +297,46 @@ mod tests {
         assert_eq!(contents.size(other).await.unwrap(), None);
         let there: Vec<_> = std::fs::read_dir(folder.path().join(FOLDER)).unwrap().collect();
         assert_eq!(there.len(), 1, "nothing is left of what failed");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_names_is_removed_a_day_after_it_was_sent_or_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let contents = Contents::open(folder.path()).unwrap();
+        let named = contents.keep(b"named").await.unwrap().digest;
+        let asked = contents.keep(b"asked").await.unwrap().digest;
+        let sent = contents.keep(b"sent again").await.unwrap().digest;
+        let forgotten = contents.keep(b"forgotten").await.unwrap().digest;
+        std::fs::write(folder.path().join(FOLDER).join("README"), "not ours").unwrap();
+        let long_ago = SystemTime::now() - 2 * GRACE;
+        for digest in [named, asked, sent, forgotten] {
+            File::open(contents.path(digest)).await.unwrap().into_std().await.set_modified(long_ago).unwrap();
+        }
+        assert_eq!(contents.renew(asked).await.unwrap(), Some(5));
+        assert_eq!(contents.renew(Digest([1; 32])).await.unwrap(), None);
+        contents.keep(b"sent again").await.unwrap();
+        let before = contents.stored.load(Ordering::Relaxed);
+        let sweep = async |now| contents.sweep(now, async || Ok::<_, io::Error>([named].into())).await.unwrap();
+        assert_eq!(sweep(SystemTime::now()).await, Swept { contents: 1, bytes: 9 });
+        assert_eq!(contents.size(forgotten).await.unwrap(), None);
+        assert_eq!(contents.stored.load(Ordering::Relaxed), before - 9, "there is room again");
+        assert_eq!(sweep(SystemTime::now() + GRACE).await.contents, 2);
+        assert_eq!(contents.size(named).await.unwrap(), Some(5));
+        assert!(folder.path().join(FOLDER).join("README").exists());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_removed_while_somebody_is_about_to_name_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let contents = Contents::open(folder.path()).unwrap();
+        let naming = contents.naming().await;
+        let later = SystemTime::now() + 2 * GRACE;
+        let sweep = contents.sweep(later, async || Ok::<_, io::Error>(HashSet::new()));
+        tokio::pin!(sweep);
+        let waits = tokio::time::timeout(Duration::from_millis(50), &mut sweep).await;
+        assert!(waits.is_err());
+        drop(naming);
+        assert_eq!(sweep.await.unwrap(), Swept::default());
     }
 
     #[tokio::test]

@@ -320,6 +320,8 @@ async fn a_release_is_published_with_its_plugins_rolled_out_and_taken_back() {
         shown.contains("aborted") && shown.contains("by ops") && shown.contains("taken back by rollout 1"),
         "{shown}"
     );
+    let (code, said) = ground.bad("release remove 1 --json && sluice-provision release remove 1");
+    assert!(code == 1 && said.contains("there is no release 1"), "{said}");
 
     // No stamp is of the fast ring: there is nothing to wait for.
     let said = ground.good("sluice-provision rollout start acme 2 --ring fast --soak '0 s' --watch");
@@ -329,7 +331,50 @@ async fn a_release_is_published_with_its_plugins_rolled_out_and_taken_back() {
     );
     let desired = ground.good("sluice-provision release desired acme");
     assert!(desired.contains("fast ring: release 2"), "{desired}");
+    let (code, said) = ground.bad("release remove 2");
+    assert!(code == 1 && said.contains("ring fast of tenant acme has it"), "{said}");
     for line in shown.lines().chain(said.lines()).chain(desired.lines()) {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn rollouts_are_among_the_operations() {
+    let ground = furnished(&["eu-1"]);
+    register(&ground, &["g1"]).await;
+    ground.good(
+        "sluice-provision stamp add eu-2 --region eu --environment production --max-devices 100 \
+         --endpoint quic://eu-2.example:7443",
+    );
+    ground.write("acme.toml", "[[tenant.acme.step]]\nuse = \"builtin:linear\"\n");
+    ground.good("sluice-provision release add acme acme.toml");
+    let rollout = ground.json("rollout start acme 1 --ring slow --soak '1 h'")["rollout"]["id"].clone();
+    let moved = ground.json("move tenant acme --to eu-2")["operation"]["id"].clone();
+    assert_eq!((&rollout, &moved), (&json!(1), &json!(2)), "one row of numbers");
+    let all = ground.json("operation list");
+    assert_eq!((&all["items"][0]["id"], &all["items"][0]["task"]["kind"]), (&json!(2), &json!("move")));
+    assert_eq!((&all["items"][1]["id"], &all["items"][1]["release"]), (&json!(1), &json!(1)));
+    let first = ground.json("operation list --limit 1");
+    assert_eq!((first["items"].as_array().unwrap().len(), &first["next"]), (1, &json!("2")));
+    assert_eq!(ground.json("operation list --limit 1 --after 2")["items"][0]["release"], 1);
+    let said = ground.good("sluice-provision operation list --state running");
+    assert!(
+        said.contains("move acme to eu-2") && said.contains("roll release 1 of tenant acme out to slow"),
+        "{said}"
+    );
+    let said = ground.good("sluice-provision operation show 1");
+    assert!(said.starts_with("rollout 1: release 1 of tenant acme to slow\n"), "{said}");
+    let watching = ground.watch("operation", 1);
+    let said = ground.good("sluice-provision operation abort 1");
+    assert!(said.contains("aborted by ops"), "{said}");
+    assert_eq!(watching.wait_with_output().unwrap().status.code(), Some(1));
+    assert_eq!(ground.json("operation list --state running")["items"].as_array().unwrap().len(), 1);
+    assert_eq!(ground.json("operation list --state aborted")["items"][0]["id"], 1);
+    assert_eq!(ground.json("operation list --state rolled-back")["items"], json!([]));
+    assert_eq!(ground.json("rollout list --state aborted")["items"][0]["id"], 1);
+    let (code, said) = ground.bad("operation show 9");
+    assert!(code == 1 && said.contains("there is no operation 9"), "{said}");
+    for line in ground.good("sluice-provision operation list").lines() {
         assert!(line.chars().count() <= 100, "{line}");
     }
 }
@@ -357,6 +402,7 @@ fn help_teaches_every_command() {
         "operation watch",
         "release add",
         "release desired",
+        "release remove",
         "rollout start",
         "rollout watch",
         "explain",

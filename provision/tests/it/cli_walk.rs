@@ -88,8 +88,12 @@ fn expect(line: &str, out: &str) {
         () if after("operation show 2") => &["move everything of plant7-line2 to eu-2", "by ops", "journal"],
         () if after("drain eu-2 --dry-run") => &["1 move would be made now", "eu-1"],
         () if after("stamp lost") => &["nothing is changed", "--yes"],
-        () if after("rollout start") => &["rollout 1: release 1 of tenant acme to fast", "finished"],
+        () if after("rollout start") => &[": release 1 of tenant acme to fast", "finished"],
         () if after("release desired") => &["fast ring: release 1 since"],
+        () if after("operation list --state finished") => {
+            &["roll release 1 of tenant acme out to fast", "drain eu-2"]
+        }
+        () if after("release remove 2") => &["release 2 is removed"],
         () if after("audit") => &["stamp.add", "gateway.block", "ops"],
         () => &[],
     };

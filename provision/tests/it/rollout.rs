@@ -339,3 +339,95 @@ async fn what_cannot_run_is_not_published_and_nobody_else_may() {
         assert_eq!(result.unwrap_err().0, 403, "{path}: another stamp's");
     }
 }
+
+#[tokio::test]
+async fn a_release_is_removed_once_no_ring_has_it_or_would_go_back_to_it() {
+    let mut world = World::new().await;
+    let remove = async |world: &World, release: Release| {
+        world.ops.delete(&format!("/v1/admin/releases/{release}")).await
+    };
+    let (first, second) = (world.publish(b"first").await.id, world.publish(b"second").await.id);
+    let third = world.publish(b"third").await;
+    let said = |refused: Result<(), (u16, wire::provisioning::Problem)>| {
+        let (status, problem) = refused.unwrap_err();
+        assert_eq!((status, problem.code.as_str()), (409, "in_use"), "{problem:?}");
+        problem.message
+    };
+    world.roll_out(first).await;
+    let refused = said(remove(&world, first).await);
+    assert!(refused.contains("ring fast of tenant acme has it"), "{refused}");
+    world.roll_out(second).await;
+    let refused = said(remove(&world, first).await);
+    assert!(refused.contains("would go back to it from what rollout 2 has brought"), "{refused}");
+    let id = world.start(third.id, 3_600).await;
+    let refused = said(remove(&world, third.id).await);
+    assert!(refused.contains("has it") || refused.contains("rollout 3 brings it"), "{refused}");
+    remove(&world, first).await.unwrap_err();
+    assert!(world.stamps[0].follow(10).await);
+    world.ops.post::<RolloutDetail>(&format!("/v1/admin/rollouts/{id}/abort"), &()).await.unwrap();
+    remove(&world, third.id).await.unwrap();
+    assert_eq!(remove(&world, third.id).await.unwrap_err().0, 404);
+    // What it was made of is there for another day, and the number is not used again.
+    let content = format!("/v1/admin/contents/{}", third.contents[0].sha256);
+    assert_eq!(world.ops.get::<ContentView>(&content).await.unwrap(), third.contents[0]);
+    assert_eq!(world.publish(b"third").await.id, Release(third.id.0 + 1));
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_removed_takes_its_releases_with_it_and_leaves_nothing_to_the_next_of_its_name() {
+    let mut world = World::new().await;
+    let release = world.publish(b"plugin").await.id;
+    world.roll_out(release).await;
+    for gateway in ["g1", "g2", "g3", "g4"] {
+        let key = provision::attestation::derive(&crate::site::GROUP_KEY, &gateway.parse().unwrap());
+        world.site.client(None).register_by_key(gateway, Some("by-key"), &key).await.unwrap();
+    }
+    let running = world.start(release, 3_600).await;
+    let (status, problem) = world.ops.delete("/v1/admin/tenants/acme").await.unwrap_err();
+    assert_eq!((status, problem.code.as_str()), (409, "in_use"));
+    assert_eq!(
+        problem.message,
+        format!(
+            "tenant acme cannot go: gateways serve it: g1, g2, g3 and 1 more; enrolments have a share of it: alone, \
+             by-authority, by-key; rollout {running} of it runs"
+        )
+    );
+    world.ops.post::<RolloutDetail>(&format!("/v1/admin/rollouts/{running}/abort"), &()).await.unwrap();
+    for stamp in &mut world.stamps {
+        while stamp.follow(1).await {}
+        assert_eq!(stamp.release().0, release.0);
+    }
+    for gateway in ["g1", "g2", "g3", "g4"] {
+        world.ops.delete(&format!("/v1/admin/gateways/{gateway}")).await.unwrap();
+    }
+    for enrolment in ["alone", "by-authority", "by-key"] {
+        world.ops.delete(&format!("/v1/admin/enrolments/{enrolment}")).await.unwrap();
+    }
+    let started = std::time::Instant::now();
+    let ops = world.ops.clone();
+    let [fast, ..] = &mut world.stamps;
+    let (removed, told) = tokio::join!(
+        async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            ops.delete("/v1/admin/tenants/acme").await
+        },
+        fast.follow(30)
+    );
+    removed.unwrap();
+    assert!(told && started.elapsed() < Duration::from_secs(20), "told at once");
+    for stamp in &mut world.stamps[1..] {
+        assert!(stamp.follow(10).await);
+    }
+    for stamp in &world.stamps {
+        assert_eq!((stamp.release(), stamp.state.as_ref().unwrap().document), ((0, false), None));
+    }
+    world.ops.post::<serde_json::Value>("/v1/admin/tenants", &json!({"id": "acme"})).await.unwrap();
+    let page: Page<ReleaseView> = world.ops.get("/v1/admin/releases?tenant=acme").await.unwrap();
+    assert!(page.items.is_empty(), "{page:?}");
+    let fresh = &mut Stamp::new(&world.site, "eu-1");
+    fresh.follow(0).await;
+    assert_eq!(fresh.release(), (0, false), "nothing is desired of the new one");
+    let result: Result<RolloutDetail, _> =
+        world.ops.post("/v1/admin/rollouts", &new_rollout(release, 0)).await;
+    assert_eq!(result.unwrap_err().0, 404);
+}

@@ -107,6 +107,8 @@ pub(in crate::api) async fn remove(
     let tenant = id.clone();
     let remove = move |books: &mut Books<'_>| books.remove_tenant(&tenant);
     operator.act(&service, "tenant.remove", id.as_str(), &(), remove).await?;
+    // Nothing is desired of it any more.
+    service.rings_changed.send_replace(());
     Ok(StatusCode::NO_CONTENT)
 }
 

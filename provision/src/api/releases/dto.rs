@@ -7,9 +7,10 @@
 //! POST   /v1/admin/releases               NewRelease         → ReleaseView
 //! GET    /v1/admin/releases               ?after&limit&tenant → Page<ReleaseView>, the newest first
 //! GET    /v1/admin/releases/{id}                             → ReleaseDetail
+//! DELETE /v1/admin/releases/{id}
 //! GET    /v1/admin/tenants/{id}/desired                      → DesiredView
 //! POST   /v1/admin/rollouts               NewRollout         → RolloutDetail
-//! GET    /v1/admin/rollouts               ?after&limit&tenant → Page<RolloutView>, the newest first
+//! GET    /v1/admin/rollouts         ?after&limit&tenant&state → Page<RolloutView>, the newest first
 //! GET    /v1/admin/rollouts/{id}                             → RolloutDetail
 //! POST   /v1/admin/rollouts/{id}/abort                       → RolloutDetail
 //! ```
@@ -32,7 +33,7 @@ const SECOND: i64 = 1_000_000_000;
 /// How long a release stays in a ring where nothing else is said, in seconds.
 pub const SOAK_SECONDS: u64 = 1_800;
 
-/// Which releases or rollouts.
+/// Which releases.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +49,27 @@ pub struct ReleaseFilter {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub tenant: Option<TenantId>,
+}
+
+/// Which rollouts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutFilter {
+    /// Go on after this: `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// At most so many, 1 to 1,000; 100 without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<u32>,
+    /// Of this tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub tenant: Option<TenantId>,
+    /// Those that stand so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<RolloutState>,
 }
 
 /// A content that is stored.

@@ -35,14 +35,14 @@ pub(super) fn routes() -> Router<Arc<Service>> {
     Router::new()
         .route("/v1/admin/contents/{sha256}", put(upload::put).get(content))
         .route("/v1/admin/releases", post(publish).get(list))
-        .route("/v1/admin/releases/{id}", get(one))
+        .route("/v1/admin/releases/{id}", get(one).delete(remove))
         .route("/v1/admin/tenants/{id}/desired", get(desired))
         .route("/v1/admin/rollouts", post(rollouts::start).get(rollouts::list))
         .route("/v1/admin/rollouts/{id}", get(rollouts::one))
         .route("/v1/admin/rollouts/{id}/abort", post(rollouts::abort))
 }
 
-/// Whether a content is there.
+/// Whether a content is there. If no release names it, it stays for a day from now on.
 #[utoipa::path(get, path = "/v1/admin/contents/{sha256}", tag = "releases",
     params(("sha256" = String, Path, description = "64 hexadecimal digits")),
     responses((status = 200, body = ContentView), (status = 404, description = "It is not there")))]
@@ -52,7 +52,7 @@ pub(super) async fn content(
     Path(sha256): Path<String>,
 ) -> Result<Json<ContentView>, Refused> {
     let digest = digest(&sha256)?;
-    match service.contents.size(digest).await.map_err(|error| unreadable(&error))? {
+    match service.contents.renew(digest).await.map_err(|error| unreadable(&error))? {
         Some(size) => Ok(Json(ContentView { sha256: digest, size })),
         None => Err(missing(digest)),
     }
@@ -77,6 +77,8 @@ pub(super) async fn publish(
         let remedy = "see docs/provisioning.md, on releases";
         Refused::new(StatusCode::BAD_REQUEST, "bad_document", error.to_string(), remedy)
     })?;
+    // Until it is in the registry.
+    let _naming = service.contents.naming().await;
     let mut contents = Vec::with_capacity(named.len());
     for digest in named {
         let size = service.contents.size(digest).await.map_err(|error| unreadable(&error))?;
@@ -104,7 +106,7 @@ pub(super) async fn list(
     State(service): State<Arc<Service>>,
     Asked(filter): Asked<ReleaseFilter>,
 ) -> Result<Json<Page<ReleaseView>>, Refused> {
-    let (limit, below) = window(&filter)?;
+    let (limit, below) = window(filter.limit, filter.after.as_deref())?;
     let below = below.map(|below: u64| Release(below));
     let tenant = filter.tenant;
     let found =
@@ -128,6 +130,21 @@ pub(super) async fn one(
     let mut document = String::new();
     file.read_to_string(&mut document).await.map_err(|error| unreadable(&error))?;
     Ok(Json(ReleaseDetail { release: found.into(), document }))
+}
+
+/// Removes a release that no ring has or would go back to. What it alone has named is removed a day later.
+#[utoipa::path(delete, path = "/v1/admin/releases/{id}", tag = "releases", params(("id" = u64, Path)),
+    responses((status = 204), (status = 404, description = "There is none"),
+        (status = 409, description = "A ring has it, or would go back to it")))]
+pub(super) async fn remove(
+    operator: Operator,
+    State(service): State<Arc<Service>>,
+    Number(id): Number,
+) -> Result<StatusCode, Refused> {
+    let release = Release(u64::try_from(id).unwrap_or_default());
+    let remove = move |books: &mut Books<'_>| books.remove_release(release).map(drop);
+    operator.act(&service, "release.remove", format!("release {id}"), &(), remove).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// What a tenant's gateways should run, and how they are.
@@ -167,12 +184,15 @@ async fn known(service: &Service, tenant: &TenantId) -> Result<(), Refused> {
 }
 
 /// How many items, and below which number.
-fn window<T: std::str::FromStr>(filter: &ReleaseFilter) -> Result<(u32, Option<T>), Refused> {
-    let limit = filter.limit.unwrap_or(DEFAULT_LIMIT);
+fn window<T: std::str::FromStr>(
+    limit: Option<u32>,
+    after: Option<&str>,
+) -> Result<(u32, Option<T>), Refused> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(bad(format!("limit: from 1 to {MAX_LIMIT}, not {limit}"), "ask for less"));
     }
-    let below = filter.after.as_deref().map(number).transpose()?;
+    let below = after.map(number).transpose()?;
     Ok((limit, below))
 }
 
@@ -214,7 +234,12 @@ fn unstored(error: &ContentError) -> Refused {
             StatusCode::BAD_REQUEST
         }
         ContentError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ContentError::Full => StatusCode::INSUFFICIENT_STORAGE,
+        ContentError::Full => {
+            let remedy = "remove releases that nobody needs (`release list`, `release remove`): what no release names goes a \
+                          day after it was uploaded, or at the next start of the service after that";
+            let status = StatusCode::INSUFFICIENT_STORAGE;
+            return Refused::new(status, "no_room", error.to_string(), remedy);
+        }
         ContentError::Storage(error) => return unreadable(error),
     };
     let remedy = "compare with `sha256sum FILE`, and send the file as it is";

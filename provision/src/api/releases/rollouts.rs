@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 
-use super::dto::{JournalLine, NewRollout, Page, ReleaseFilter, RolloutDetail, RolloutView};
+use super::dto::{JournalLine, NewRollout, Page, RolloutDetail, RolloutFilter, RolloutView};
 use super::{page, window};
 use crate::api::Service;
 use crate::api::admin::Operator;
@@ -34,17 +34,17 @@ pub(in crate::api) async fn start(
 }
 
 /// Rollouts, the newest first.
-#[utoipa::path(get, path = "/v1/admin/rollouts", tag = "releases", params(ReleaseFilter),
+#[utoipa::path(get, path = "/v1/admin/rollouts", tag = "releases", params(RolloutFilter),
     responses((status = 200, body = Page<RolloutView>)))]
 pub(in crate::api) async fn list(
     _: Operator,
     State(service): State<Arc<Service>>,
-    Asked(filter): Asked<ReleaseFilter>,
+    Asked(filter): Asked<RolloutFilter>,
 ) -> Result<Json<Page<RolloutView>>, Refused> {
-    let (limit, below) = window(&filter)?;
-    let tenant = filter.tenant;
+    let (limit, below) = window(filter.limit, filter.after.as_deref())?;
+    let RolloutFilter { tenant, state, .. } = filter;
     let found =
-        service.registry.read(move |db| rollouts::list(db, tenant.as_ref(), below, limit + 1)).await?;
+        service.registry.read(move |db| rollouts::list(db, tenant.as_ref(), state, below, limit + 1)).await?;
     Ok(Json(page(found.into_iter().map(RolloutView::from).collect(), limit, |it| it.id.to_string())))
 }
 

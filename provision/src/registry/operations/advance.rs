@@ -87,7 +87,7 @@ impl Books<'_> {
             operation.updated = self.now();
         }
         if operation != before {
-            self.write_operation(&operation, Some(id))?;
+            self.write_operation(&operation)?;
         }
         Ok(Some(operation))
     }
@@ -160,7 +160,7 @@ impl Books<'_> {
                 return Ok(Turn::Stays(format!("its destination {to} is down")));
             }
             Task::Move { to, backlog, .. } => (to.as_ref(), &pair.environment, *backlog, false),
-            Task::Drain { stamp, to, lost } => {
+            Task::Drain { stamp, to, lost, .. } => {
                 // A gateway that is being promoted stays where it is until its promotion fetches it.
                 let here = self.stamps().get(stamp).map_or(&pair.environment, |stamp| &stamp.environment);
                 (to.as_ref(), &here.clone(), Backlog::Carry, *lost)

@@ -9,6 +9,8 @@
 //! advance   begins as many moves as the window allows; those that find no room wait and keep no other one back
 //! plan      the dry run: the same choice, with promises that nobody keeps
 //! ```
+//! Operations and rollouts ([`super::rollouts`]) share one row of numbers, so that a number says which of them is meant.
+//!
 //! Nothing of an operation is kept in memory: [`Books::advance`] looks at what is under way. So an operation goes on after
 //! a crash where it was, and one that waits (for room, for a stamp that does not answer) costs nothing.
 //!
@@ -87,6 +89,18 @@ struct Document {
 const COLUMNS: &str = "id, state, step, document, created, updated, done, skipped";
 
 impl Books<'_> {
+    /// A number that neither an operation nor a rollout has or had.
+    pub(super) fn next_number(&self) -> Result<i64, RegistryError> {
+        let next = self
+            .db
+            .prepare_cached(
+                "SELECT 1 + max(ifnull((SELECT max(id) FROM operations), 0),
+                    ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'rollouts'), 0))",
+            )
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)));
+        next.map_err(|error| self.failed(&error))
+    }
+
     /// A line in an operation's journal.
     pub(super) fn note(&self, operation: i64, text: &str) -> Result<(), RegistryError> {
         let written = self
@@ -97,7 +111,7 @@ impl Books<'_> {
     }
 
     /// Writes an operation; the moves made are counted as they are made, and not here.
-    fn write_operation(&self, operation: &Operation, id: Option<i64>) -> Result<(), RegistryError> {
+    fn write_operation(&self, operation: &Operation) -> Result<(), RegistryError> {
         let document = Document {
             task: operation.task.clone(),
             window: operation.window,
@@ -119,7 +133,7 @@ impl Books<'_> {
             )
             .and_then(|mut statement| {
                 statement.execute(params![
-                    id,
+                    operation.id,
                     kind,
                     word(&operation.state),
                     operation.step,

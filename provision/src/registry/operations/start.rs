@@ -41,7 +41,7 @@ impl Books<'_> {
         }
         self.check_task(&task)?;
         let mut operation = Operation {
-            id: 0,
+            id: self.next_number()?,
             state: OperationState::Running,
             step: "begun".to_owned(),
             task,
@@ -54,10 +54,9 @@ impl Books<'_> {
             created: self.now(),
             updated: self.now(),
         };
-        self.write_operation(&operation, None)?;
-        operation.id = self.db.last_insert_rowid();
+        self.write_operation(&operation)?;
         operation.total = self.begin(&operation)?;
-        self.write_operation(&operation, Some(operation.id))?;
+        self.write_operation(&operation)?;
         let by = if operator.is_empty() { String::new() } else { format!(" by {operator}") };
         self.note(operation.id, &format!("begun{by}: {} moves", operation.total))?;
         self.forget_old(operation.id).map_err(|error| self.failed(&error))?;
@@ -233,7 +232,7 @@ impl Books<'_> {
         operation.state = OperationState::Aborted;
         operation.step = format!("operation {by} goes on: the stamp is lost");
         operation.updated = self.now();
-        self.write_operation(&operation, Some(plain))?;
+        self.write_operation(&operation)?;
         self.note(plain, &operation.step)
     }
 
@@ -273,7 +272,7 @@ impl Books<'_> {
         operation.state = OperationState::Aborted;
         operation.step = format!("aborted: {} moves taken back", pairs.len());
         operation.updated = self.now();
-        self.write_operation(&operation, Some(id))?;
+        self.write_operation(&operation)?;
         self.note(id, &operation.step)?;
         Ok(operation)
     }
