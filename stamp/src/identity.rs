@@ -3,13 +3,14 @@
 //! TLS 1.3 only, and no connection without a client certificate. A gateway's name is the Common Name of its
 //! certificate; whether that gateway is served is the roster's matter.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use wire::pem::{self, PemError};
 
 use crate::config::Identity;
 
@@ -125,26 +126,13 @@ pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| IdentityError::File {
-        what: "stamp.identity.key",
-        path: path.to_owned(),
-        cause: reason(&error),
-    })
+    pem::private_key(fs::read(path)).map_err(|cause| wrong("stamp.identity.key", path, &cause))
 }
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-    let error = |cause: String| IdentityError::File { what, path: path.to_owned(), cause };
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(|cause| error(reason(&cause)))?
-        .collect::<Result<_, _>>()
-        .map_err(|cause| error(reason(&cause)))?;
-    if found.is_empty() { Err(error("holds no certificate in PEM form".to_owned())) } else { Ok(found) }
+    pem::certificates(fs::read(path)).map_err(|cause| wrong(what, path, &cause))
 }
 
-fn reason(error: &rustls::pki_types::pem::Error) -> String {
-    match error {
-        rustls::pki_types::pem::Error::Io(error) => format!("cannot be read: {error}"),
-        rustls::pki_types::pem::Error::NoItemsFound => "holds no PEM section of that kind".to_owned(),
-        other => format!("is not PEM: {other}"),
-    }
+fn wrong(what: &'static str, path: &Path, cause: &PemError) -> IdentityError {
+    IdentityError::File { what, path: path.to_owned(), cause: cause.to_string() }
 }

@@ -6,15 +6,16 @@
 //!
 //! Read anew for each attempt: what a person mends is taken up without a restart. An error here is a person's to mend.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gateway_config::Attest;
 use ring::hmac;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use wire::ids::{EnrolmentId, GatewayId};
+use wire::pem::{self, PemError};
 use wire::provisioning::{ANSWER_CONTEXT, Answer, Bytes};
 
 /// A shorter key could be guessed.
@@ -95,8 +96,8 @@ pub(super) fn pair(
     (certificate_is, key_is): (&'static str, &'static str),
 ) -> Result<Pair, ProofError> {
     let chain = certificates(certificate_is, certificate)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| file(key_is, key, &error))?;
-    Ok(Pair { chain, key: private })
+    let key = pem::private_key(fs::read(key)).map_err(|error| file(key_is, key, &error))?;
+    Ok(Pair { chain, key })
 }
 
 /// The certificates of a file, at least one.
@@ -104,23 +105,11 @@ pub(super) fn certificates(
     is: &'static str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, ProofError> {
-    let found = CertificateDer::pem_file_iter(path)
-        .and_then(|found| found.collect::<Result<Vec<_>, _>>())
-        .map_err(|error| file(is, path, &error))?;
-    if found.is_empty() {
-        let cause = "there is no certificate in it".to_owned();
-        return Err(ProofError::File { key: is, path: path.to_owned(), cause });
-    }
-    Ok(found)
+    pem::certificates(fs::read(path)).map_err(|error| file(is, path, &error))
 }
 
-fn file(key: &'static str, path: &Path, error: &rustls::pki_types::pem::Error) -> ProofError {
-    let cause = match error {
-        rustls::pki_types::pem::Error::Io(error) => error.to_string(),
-        rustls::pki_types::pem::Error::NoItemsFound => "nothing of the kind is in it".to_owned(),
-        _ => "not a well-formed PEM file".to_owned(),
-    };
-    ProofError::File { key, path: path.to_owned(), cause }
+fn file(key: &'static str, path: &Path, cause: &PemError) -> ProofError {
+    ProofError::File { key, path: path.to_owned(), cause: cause.to_string() }
 }
 
 fn secret(path: &Path) -> Result<Vec<u8>, ProofError> {
@@ -129,7 +118,7 @@ fn secret(path: &Path) -> Result<Vec<u8>, ProofError> {
         path: path.to_owned(),
         cause,
     };
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     let key = STANDARD
         .decode(text.trim())
         .map_err(|_| wrong("not base64: write what `sluice-provision enrolment key` shows".to_owned()))?;

@@ -191,7 +191,7 @@ impl Task {
                     Outcome::permanent(format!("cannot read {}: {error}", path.display()))
                 })?,
             };
-            let tls = options::tls(&ca)
+            let tls = options::tls(ca)
                 .map_err(|error| Outcome::permanent(format!("the trust file is not usable: {error}")))?;
             eventloop.options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)));
         }

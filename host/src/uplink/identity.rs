@@ -3,12 +3,13 @@
 //! Read anew for each attempt to connect, so that renewed files are taken up without a restart. Does not connect. An
 //! error here is for a person to repair: the link waits as it does for every permanent refusal, the data stays stored.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use wire::ids::GatewayId;
+use wire::pem::{self, PemError};
 
 /// What is wrong with an identity. Nothing of this is mended by trying again.
 #[derive(Debug, thiserror::Error)]
@@ -112,35 +113,20 @@ pub fn load(
 }
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-    let unreadable = |error: rustls::pki_types::pem::Error| IdentityError::Unreadable {
-        what,
-        path: path.to_owned(),
-        cause: pem_cause(&error),
-    };
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(unreadable)?
-        .collect::<Result<_, _>>()
-        .map_err(unreadable)?;
-    if found.is_empty() {
-        return Err(IdentityError::Empty { what: "certificate", path: path.to_owned() });
-    }
-    Ok(found)
+    pem::certificates(fs::read(path)).map_err(|error| wrong(what, path, error))
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
-        rustls::pki_types::pem::Error::NoItemsFound => {
-            IdentityError::Empty { what: "private key", path: path.to_owned() }
-        }
-        error => IdentityError::Unreadable { what: "key", path: path.to_owned(), cause: pem_cause(&error) },
-    })
+    pem::private_key(fs::read(path)).map_err(|error| wrong("key", path, error))
 }
 
-/// The system's own words where there are some; never the file's content.
-fn pem_cause(error: &rustls::pki_types::pem::Error) -> String {
+fn wrong(what: &'static str, path: &Path, error: PemError) -> IdentityError {
+    let path = path.to_owned();
     match error {
-        rustls::pki_types::pem::Error::Io(error) => error.to_string(),
-        _ => "not a well-formed PEM file".to_owned(),
+        PemError::Missing(what) => IdentityError::Empty { what, path },
+        // The system's own words.
+        PemError::Unreadable(cause) => IdentityError::Unreadable { what, path, cause: cause.to_string() },
+        PemError::Malformed => IdentityError::Unreadable { what, path, cause: error.to_string() },
     }
 }
 

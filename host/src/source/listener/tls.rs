@@ -2,28 +2,27 @@
 //!
 //! Invariant: with a client CA configured, a name is taken from a certificate only after rustls verified it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gateway_config::ListenerTls;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use wire::pem::{self, PemError};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Why a listener's TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A PEM file cannot be read, or holds nothing of the kind.
-    #[error("cannot read {what} from {path}: {cause}")]
+    #[error("{path} {cause}")]
     Pem {
-        /// "a certificate", "a private key".
-        what: &'static str,
         /// Which file.
         path: PathBuf,
         /// Why.
-        cause: rustls::pki_types::pem::Error,
+        cause: PemError,
     },
     /// Certificate and key do not fit, or a CA is none.
     #[error("{path}: {cause}")]
@@ -41,11 +40,8 @@ pub enum TlsError {
 /// [`TlsError`] names the file.
 pub(crate) fn server(tls: &ListenerTls) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(&tls.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|cause| TlsError::Pem {
-        what: "a private key",
-        path: tls.key.clone(),
-        cause,
-    })?;
+    let key = pem::private_key(fs::read(&tls.key))
+        .map_err(|cause| TlsError::Pem { path: tls.key.clone(), cause })?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -76,10 +72,7 @@ pub(crate) fn common_name(connection: &rustls::ServerConnection) -> Option<Strin
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = |cause| TlsError::Pem { what: "a certificate", path: path.to_owned(), cause };
-    let chain: Vec<_> =
-        CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
-    if chain.is_empty() { Err(pem(rustls::pki_types::pem::Error::NoItemsFound)) } else { Ok(chain) }
+    pem::certificates(fs::read(path)).map_err(|cause| TlsError::Pem { path: path.to_owned(), cause })
 }
 
 fn unusable(path: &Path, cause: &impl ToString) -> TlsError {

@@ -8,6 +8,7 @@ use rumqttc::{
     AckMode, MqttOptions, NetworkOptions, PersistedAckMode, PersistedSession, SessionStore,
     SessionStoreError, SessionStoreKey,
 };
+use wire::pem::{self, PemError};
 
 use super::corked::{Cork, Corked};
 use super::{ACK_BATCH, CONNECT};
@@ -42,14 +43,10 @@ pub(super) fn options(broker: &Broker, cork: Cork) -> MqttOptions {
 }
 
 /// Trust in these authorities, and nothing else.
-pub(super) fn tls(ca: &[u8]) -> Result<Arc<rustls::ClientConfig>, TlsSetupError> {
-    use rustls::pki_types::pem::PemObject as _;
+pub(super) fn tls(ca: Vec<u8>) -> Result<Arc<rustls::ClientConfig>, TlsSetupError> {
     let mut roots = rustls::RootCertStore::empty();
-    for certificate in rustls::pki_types::CertificateDer::pem_slice_iter(ca) {
-        roots.add(certificate?)?;
-    }
-    if roots.is_empty() {
-        return Err(TlsSetupError::Empty);
+    for certificate in pem::certificates(Ok(ca))? {
+        roots.add(certificate)?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -62,10 +59,8 @@ pub(super) fn tls(ca: &[u8]) -> Result<Arc<rustls::ClientConfig>, TlsSetupError>
 /// Why a trust file is not usable.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TlsSetupError {
-    #[error("it holds no certificate")]
-    Empty,
-    #[error("{0}")]
-    Pem(#[from] rustls::pki_types::pem::Error),
+    #[error("it {0}")]
+    Pem(#[from] PemError),
     #[error("{0}")]
     Tls(#[from] rustls::Error),
 }
