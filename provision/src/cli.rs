@@ -1,6 +1,6 @@
 //! The command line `sluice-provision`: the service itself (`run`, `check`, `authority`, `certificate`, `backup`), and what
 //! an operator asks of it over its API: `stamp`, `tenant`, `enrolment`, `gateway`, `move`, `cordon`, `drain`, `promote`,
-//! `operation`, `release`, `rollout`, `explain`, `status`, `audit`.
+//! `operation`, `receipt`, `release`, `rollout`, `explain`, `status`, `audit`.
 //!
 //! Parses, dispatches, and turns answers and errors into words and exit codes. Exit codes: 0 done; 1 refused or failed,
 //! told on standard error; 2 wrong usage; 3 the service does not answer. Secrets are read from files or standard input,
@@ -11,6 +11,7 @@ mod explain;
 mod gateway;
 mod moves;
 mod operation;
+mod receipt;
 mod release;
 mod reply;
 mod rollout;
@@ -90,6 +91,7 @@ enum Command {
     /// What was started and goes on by itself, rollouts among it: list, show, watch, abort.
     Operation(operation::OperationArguments),
     /// What gateways gave up, and what stamps deleted or exported of those that had gone from them: list.
+    Receipt(receipt::ReceiptArguments),
     /// What a tenant's gateways are to run, published once and then rolled out: add, list, show, remove, desired.
     Release(release::ReleaseArguments),
     /// A release on its way from ring to ring, stopped and taken back by itself if it does badly: start, list, show, watch,
@@ -175,6 +177,7 @@ pub fn main() -> ExitCode {
         Command::Gateway(arguments) => arguments.with.json,
         Command::Moves(command) => command.with().json,
         Command::Operation(arguments) => arguments.with.json,
+        Command::Receipt(arguments) => arguments.with.json,
         Command::Release(arguments) => arguments.with.json,
         Command::Rollout(arguments) => arguments.with.json,
         Command::Explain(arguments) => arguments.with.json,
@@ -196,6 +199,7 @@ fn execute(command: Command) -> Reply {
         Command::Gateway(arguments) => asking(gateway::execute(arguments)),
         Command::Moves(command) => asking(moves::execute(command)),
         Command::Operation(arguments) => asking(operation::execute(arguments)),
+        Command::Receipt(arguments) => asking(receipt::execute(arguments)),
         Command::Release(arguments) => asking(release::execute(arguments)),
         Command::Rollout(arguments) => asking(rollout::execute(arguments)),
         Command::Explain(arguments) => asking(explain::execute(arguments)),

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use wire::ids::{EnrolmentId, Environment, GatewayId, Region, StampId, TenantId};
-use wire::provisioning::Backlog;
+use wire::provisioning::{Backlog, CopyPolicy};
 
 use crate::allocation::{Policy, Ring, Stamp};
 
@@ -178,6 +178,11 @@ pub enum Task {
         #[serde(default)]
         #[schema(value_type = crate::api::openapi::shapes::Backlog)]
         backlog: Backlog,
+        /// What becomes of what the stamps that are left have landed: `keep`, `export` to a file there, `delete`. It is not at the
+        /// stamp that follows: what is deleted is gone.
+        #[serde(default)]
+        #[schema(value_type = crate::api::openapi::shapes::CopyPolicy)]
+        copy: CopyPolicy,
     },
     /// Everything of a stamp goes elsewhere, and nobody comes.
     Drain {
@@ -192,6 +197,11 @@ pub enum Task {
         /// should it be found again.
         #[serde(default)]
         lost: bool,
+        /// What becomes of what it has landed: `keep`, `export` to a file there, `delete`. It is not at the stamps that follow:
+        /// what is deleted is gone. Of a lost stamp it is kept.
+        #[serde(default)]
+        #[schema(value_type = crate::api::openapi::shapes::CopyPolicy)]
+        copy: CopyPolicy,
     },
     /// Gateways go to another environment, with all their tenants.
     Promote {
@@ -210,7 +220,22 @@ pub enum Task {
         #[serde(default = "dropped")]
         #[schema(value_type = crate::api::openapi::shapes::Backlog)]
         backlog: Backlog,
+        /// What becomes of what the stamps that are left have landed: `keep`, `export` to a file there, `delete`. It is not at the
+        /// stamp that follows: what is deleted is gone.
+        #[serde(default)]
+        #[schema(value_type = crate::api::openapi::shapes::CopyPolicy)]
+        copy: CopyPolicy,
     },
+}
+
+impl Task {
+    /// What becomes of what the stamps that are left have landed.
+    #[must_use]
+    pub fn copy(&self) -> CopyPolicy {
+        match self {
+            Self::Move { copy, .. } | Self::Drain { copy, .. } | Self::Promote { copy, .. } => *copy,
+        }
+    }
 }
 
 fn dropped() -> Backlog {

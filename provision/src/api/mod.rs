@@ -5,7 +5,7 @@
 //! tls       any client certificate is taken, if its key is there: which one it must be depends on the route
 //! peers     what the certificate makes of its owner: gateway, stamp, operator
 //! gateway   challenge, register, renew, assignments
-//! stamp     roster (long poll), fenced, report
+//! stamp     roster (long poll), fenced, receipts, report
 //! desired   what a stamp's ring should run (long poll), contents, conditions
 //! releases  what operators publish and roll out
 //! admin     what operators ask
@@ -87,6 +87,7 @@ pub fn router(service: Arc<Service>) -> Router {
             "/v1/stamps/{id}/fenced",
             post(stamp::fenced).layer(DefaultBodyLimit::max(MAX_WATERMARK_BYTES)),
         )
+        .route("/v1/stamps/{id}/receipts", post(stamp::receipts))
         .route("/v1/stamps/{id}/report", post(stamp::report))
         .route("/v1/stamps/{id}/desired", get(desired::desired))
         .route("/v1/stamps/{id}/contents/{sha256}", get(desired::content))

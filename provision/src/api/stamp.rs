@@ -1,4 +1,4 @@
-//! What stamps ask and say: their roster, what they have fenced, how they stand.
+//! What stamps ask and say: their roster, what they have fenced, what they have receipts for, how they stand.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,17 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::Deserialize;
 use wire::ids::StampId;
-use wire::provisioning::{Fenced, Report, Roster};
+use wire::provisioning::{
+    FenceAnswer, Fenced, MAX_RECEIPT_TEXT_BYTES, MAX_RECEIPTS, Receipt, Receipted, Receipts, ReceiptsKept,
+    Report, Roster,
+};
 
 use super::openapi::shapes;
 use super::peers::Peer;
 use super::problem::Refused;
+use super::question::bad;
 use super::{Service, now};
+use crate::registry::Books;
 use crate::registry::roster::roster as read_roster;
 use crate::registry::stamps;
 
@@ -65,22 +70,72 @@ pub(super) async fn roster(
 
 /// A stamp takes nothing more of a tenant of a gateway, and says what it has landed of it.
 #[utoipa::path(post, path = "/v1/stamps/{id}/fenced", tag = "stamps' side", params(("id" = String, Path)),
-    request_body = shapes::Fenced, responses((status = 204)))]
+    request_body = shapes::Fenced, responses((status = 200, body = shapes::FenceAnswer)))]
 pub(super) async fn fenced(
     State(service): State<Arc<Service>>,
     Extension(peer): Extension<Peer>,
     Path(id): Path<String>,
     Json(fenced): Json<Fenced>,
-) -> Result<StatusCode, Refused> {
+) -> Result<Json<FenceAnswer>, Refused> {
     let id = myself(&service, &peer, &id).await?;
     let Fenced { gateway, tenant, epoch, landed } = fenced;
     let told = (gateway.clone(), tenant.clone());
-    let moved =
-        service.registry.change(move |books| books.fenced(&id, (&told.0, &told.1), epoch, &landed)).await?;
+    let take = move |books: &mut Books<'_>| {
+        let told = (&told.0, &told.1);
+        let moved = books.fenced(&id, told, epoch, &landed)?;
+        Ok((moved, books.copy_left(&id, told, epoch)?))
+    };
+    let (moved, copy) = service.registry.change(take).await?;
     if let Some(moved) = moved {
-        tracing::info!(%gateway, %tenant, from = %moved.origin, to = %moved.destination, epoch, "moved");
+        let copy = copy.as_str();
+        tracing::info!(%gateway, %tenant, from = %moved.origin, to = %moved.destination, epoch, copy, "moved");
     }
-    Ok(StatusCode::NO_CONTENT)
+    Ok(Json(FenceAnswer { copy }))
+}
+
+/// A stamp tells receipts: of what gateways gave up, of what it deleted or exported of those that had gone from it.
+#[utoipa::path(post, path = "/v1/stamps/{id}/receipts", tag = "stamps' side", params(("id" = String, Path)),
+    request_body = shapes::Receipts, responses((status = 200, body = shapes::ReceiptsKept)))]
+pub(super) async fn receipts(
+    State(service): State<Arc<Service>>,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<String>,
+    Json(told): Json<Receipts>,
+) -> Result<Json<ReceiptsKept>, Refused> {
+    let id = myself(&service, &peer, &id).await?;
+    check_receipts(&told).map_err(|why| {
+        tracing::warn!(address = %peer.address, stamp = %id, reason = why, "receipts refused");
+        bad(why, "tell at most 500 receipts, by number, each text of at most 256 bytes")
+    })?;
+    let stamp = id.clone();
+    let taken = service.registry.change(move |books| books.keep_receipts(&stamp, &told)).await?;
+    if taken.foreign > 0 {
+        let reason = "they are of tenants of gateways that were never this stamp's";
+        tracing::warn!(address = %peer.address, stamp = %id, receipts = taken.foreign, reason, "receipts not kept");
+    }
+    Ok(Json(ReceiptsKept { up_to: taken.up_to }))
+}
+
+/// Whether receipts are as they must be.
+fn check_receipts(told: &Receipts) -> Result<(), &'static str> {
+    if told.receipts.len() > MAX_RECEIPTS {
+        return Err("too many receipts are told at once");
+    }
+    let mut last = told.after.unwrap_or_default();
+    for Receipt { number, what, .. } in &told.receipts {
+        if *number <= last || i64::try_from(*number).is_err() {
+            return Err("receipts are not told by number");
+        }
+        last = *number;
+        let text = match what {
+            Receipted::Loss { reason: text, .. } | Receipted::Export { file: text, .. } => text.as_str(),
+            Receipted::Deletion { .. } => "",
+        };
+        if text.len() > MAX_RECEIPT_TEXT_BYTES {
+            return Err("a receipt's text is too long");
+        }
+    }
+    Ok(())
 }
 
 /// A stamp says how it stands.

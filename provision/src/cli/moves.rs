@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use wire::ids::{EnrolmentId, Environment, GatewayId, StampId, TenantId};
+use wire::provisioning::CopyPolicy;
 use wire::table::{Set, count, table};
 
 use super::reply::{Failure, Reply, answer, line, print};
@@ -53,6 +54,9 @@ pub(super) enum MovesCommand {
         /// To this stamp; without it, where the rules send them.
         #[arg(long, value_name = "STAMP")]
         to: Option<StampId>,
+        /// What becomes of what it has landed: it does not go along.
+        #[arg(long, value_enum, default_value = "keep")]
+        copy: CopyLeft,
         #[command(flatten)]
         course: Course,
     },
@@ -69,6 +73,7 @@ pub(super) enum MovesCommand {
     /// --backlog. The stamps they leave refuse them at once, they ask here, and go where they belong by themselves.
     #[command(after_help = "Examples:\n  \
         sluice-provision promote plant7-line2 --to production --watch\n  \
+        sluice-provision promote plant7-line2 --to production --copy delete --watch\n  \
         sluice-provision promote --enrolment line-gateways --to production --dry-run\n  \
         sluice-provision promote --gateways-from tested.txt --to production")]
     Promote {
@@ -88,6 +93,9 @@ pub(super) enum MovesCommand {
         /// What becomes of what they have not sent.
         #[arg(long, value_enum, default_value = "drop")]
         backlog: Backlog,
+        /// What becomes of what the stamps they leave have landed: it does not go along.
+        #[arg(long, value_enum, default_value = "keep")]
+        copy: CopyLeft,
         #[command(flatten)]
         course: Course,
     },
@@ -140,6 +148,9 @@ pub(super) struct Way {
     /// What becomes of what was not sent.
     #[arg(long, value_enum, default_value = "carry")]
     backlog: Backlog,
+    /// What becomes of what the stamps that are left have landed: it does not go along.
+    #[arg(long, value_enum, default_value = "keep")]
+    copy: CopyLeft,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -148,6 +159,27 @@ pub(super) enum Backlog {
     Carry,
     /// It is given up, with a receipt.
     Drop,
+}
+
+/// What becomes of what the stamps that are left have landed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CopyLeft {
+    /// It stays, for as long as the stamp keeps copies.
+    Keep,
+    /// It is written to a file there, with a receipt, and stays.
+    Export,
+    /// It is deleted for good, with a receipt.
+    Delete,
+}
+
+impl From<CopyLeft> for CopyPolicy {
+    fn from(copy: CopyLeft) -> Self {
+        match copy {
+            CopyLeft::Keep => Self::Keep,
+            CopyLeft::Export => Self::Export,
+            CopyLeft::Delete => Self::Delete,
+        }
+    }
 }
 
 impl From<Backlog> for wire::provisioning::Backlog {
@@ -198,19 +230,23 @@ pub(super) async fn execute(command: MovesCommand) -> Reply {
                 Moved::Tenant { tenant, gateways, way, course } => (gateways, vec![tenant], way, course),
                 Moved::Gateway { gateways, tenants, way, course } => (gateways, tenants, way, course),
             };
-            let Way { from, to, backlog } = way;
-            let task = Task::Move { gateways, tenants, from, to, backlog: backlog.into() };
+            let Way { from, to, backlog, copy } = way;
+            let (backlog, copy) = (backlog.into(), copy.into());
+            let task = Task::Move { gateways, tenants, from, to, backlog, copy };
             start(&client, json, task, &course).await
         }
         MovesCommand::Cordon { stamp, .. } => state(&stamp, StampState::Cordoned).await,
         MovesCommand::Uncordon { stamp, .. } => state(&stamp, StampState::Active).await,
-        MovesCommand::Drain { stamp, to, course, .. } => {
-            start(&client, json, Task::Drain { stamp, to, lost: false }, &course).await
+        MovesCommand::Drain { stamp, to, copy, course, .. } => {
+            let task = Task::Drain { stamp, to, lost: false, copy: copy.into() };
+            start(&client, json, task, &course).await
         }
         MovesCommand::Undrain { stamp, .. } => {
             answer(json, &client.undrain(&stamp).await?, super::stamp::one)
         }
-        MovesCommand::Promote { mut gateways, enrolment, gateways_from, to, backlog, course, .. } => {
+        MovesCommand::Promote {
+            mut gateways, enrolment, gateways_from, to, backlog, copy, course, ..
+        } => {
             if let Some(file) = gateways_from {
                 gateways.extend(listed(&file)?);
             }
@@ -220,7 +256,8 @@ pub(super) async fn execute(command: MovesCommand) -> Reply {
                     "name gateways, --enrolment, or --gateways-from",
                 ));
             }
-            let task = Task::Promote { gateways, enrolment, environment: to, backlog: backlog.into() };
+            let (backlog, copy) = (backlog.into(), copy.into());
+            let task = Task::Promote { gateways, enrolment, environment: to, backlog, copy };
             start(&client, json, task, &course).await
         }
     }
@@ -258,6 +295,15 @@ fn plan(plan: &Plan) -> String {
     }
     text.push('\n');
     text.push_str(&table(&HEADS, &rows));
+    match plan.copy {
+        CopyPolicy::Keep => {}
+        CopyPolicy::Export => {
+            text.push_str("  what the stamps that are left have landed would be exported there\n")
+        }
+        CopyPolicy::Delete => {
+            text.push_str("  what the stamps that are left have landed would be deleted for good\n")
+        }
+    }
     if plan.unchanged > 0 {
         text.push_str(&format!("  {} there already, or on their way\n", count(plan.unchanged)));
     }
@@ -310,6 +356,7 @@ mod tests {
             without_room: 1,
             reasons: vec!["eu-3: it is cordoned".into()],
             unchanged: 2,
+            copy: CopyPolicy::Delete,
             estimate_seconds: 95,
         });
         assert_eq!(
@@ -317,6 +364,7 @@ mod tests {
             "nothing is changed; 3 moves would be made now, in about 1 min 35 s\n  \
              WOULD GO TO  TENANTS OF GATEWAYS  DEVICES\n  \
              eu-2                           3    1,500\n  \
+             what the stamps that are left have landed would be deleted for good\n  \
              2 there already, or on their way\n  \
              1 would wait, for there is no stamp for them:\n    \
              eu-3: it is cordoned\n"

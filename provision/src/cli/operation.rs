@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
+use wire::provisioning::CopyPolicy;
 use wire::table::{Set, count, table};
 
 use super::reply::{Reply, answer, line, print};
@@ -346,10 +347,16 @@ fn items(items: &[Item]) -> String {
 /// An operation, at length.
 fn one(detail: &OperationDetail) -> String {
     let operation = &detail.operation;
+    let copies = match operation.task.copy() {
+        CopyPolicy::Keep => "kept at the stamps that are left",
+        CopyPolicy::Export => "exported at the stamps that are left",
+        CopyPolicy::Delete => "deleted at the stamps that are left",
+    };
     let lines = [
         ("begun", format!("{} by {}", moment(operation.created), operation.operator)),
         ("last did something", moment(operation.updated)),
         ("at once", format!("at most {}", some(u64::from(operation.window), "move"))),
+        ("copies", format!("{copies}; {} of that", some(detail.receipts, "receipt"))),
     ];
     heading(operation) + &progress(operation) + &facts(&lines) + &journal(&detail.journal)
 }
@@ -363,7 +370,12 @@ mod tests {
             id: 7,
             state: OperationState::Running,
             step: "50 moves under way".into(),
-            task: Task::Drain { stamp: "eu-1".parse().unwrap(), to: None, lost: false },
+            task: Task::Drain {
+                stamp: "eu-1".parse().unwrap(),
+                to: None,
+                lost: false,
+                copy: CopyPolicy::Keep,
+            },
             window: 50,
             total: 400,
             done: 12,
@@ -438,7 +450,8 @@ mod tests {
         let gateways = (0..10).map(|number| format!("g{number}").parse().unwrap()).collect();
         let environment = "production".parse().unwrap();
         let backlog = wire::provisioning::Backlog::Drop;
-        let promote = Task::Promote { gateways, enrolment: None, environment, backlog };
+        let promote =
+            Task::Promote { gateways, enrolment: None, environment, backlog, copy: CopyPolicy::Keep };
         assert_eq!(task(&promote), "promote g0, g1, g2 and 7 more to production");
     }
 }

@@ -185,8 +185,13 @@ pub(super) async fn execute(StampArguments { with, command }: StampArguments) ->
         }
         StampCommand::Lost { id, to, yes, course } => {
             let course = Course { dry_run: course.dry_run || !yes, ..course };
-            let reply =
-                moves::start(&client, json, Task::Drain { stamp: id, to, lost: true }, &course).await?;
+            let reply = moves::start(
+                &client,
+                json,
+                Task::Drain { stamp: id, to, lost: true, copy: wire::provisioning::CopyPolicy::Keep },
+                &course,
+            )
+            .await?;
             if !yes && !json {
                 super::reply::print("  if it is gone for good, say so with --yes\n")?;
             }

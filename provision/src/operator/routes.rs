@@ -9,8 +9,8 @@ use super::client::{Client, OperatorError};
 use crate::api::admin::dto::{
     AuditEntry, Enrolled, EnrolmentChange, EnrolmentView, Explanation, GatewayDetail, GatewayFilter,
     GatewayView, KeyAnswer, KeyQuestion, MAX_LIMIT, NewEnrolment, NewOperation, NewStamp, NewTenant,
-    OperationDetail, OperationFilter, OperationState, OperationView, Page, Plan, Question, StampChange,
-    StampView, Status, Task, TenantChange, TenantView,
+    OperationDetail, OperationFilter, OperationState, OperationView, Page, Plan, Question, ReceiptFilter,
+    ReceiptKind, ReceiptView, StampChange, StampView, Status, Task, TenantChange, TenantView,
 };
 
 /// Which part of a list, over as many pages as it takes.
@@ -275,6 +275,26 @@ impl Client {
     /// [`OperatorError`].
     pub async fn explain(&self, question: &Question) -> Answer<Explanation> {
         self.ask(Method::POST, "explain", Some(question)).await
+    }
+
+    /// Receipts that stamps have told, the newest first; paging in the filter is not looked at.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn receipts(&self, filter: &ReceiptFilter, wanted: Wanted<'_>) -> Answer<Page<ReceiptView>> {
+        let mut path = "receipts?".to_owned();
+        let filters = [
+            ("gateway", filter.gateway.as_ref().map(GatewayId::as_str)),
+            ("tenant", filter.tenant.as_ref().map(TenantId::as_str)),
+            ("stamp", filter.stamp.as_ref().map(StampId::as_str)),
+            ("kind", filter.kind.map(ReceiptKind::as_str)),
+        ];
+        for (name, value) in filters {
+            if let Some(value) = value {
+                path.push_str(&format!("{name}={value}&"));
+            }
+        }
+        self.list(&path, wanted).await
     }
 
     /// What operators did, the newest first.

@@ -196,7 +196,8 @@ impl Year {
             let Some((id, ..)) = held.into_iter().nth(at as usize) else { continue };
             self.lost.push(id.clone());
             self.report.lost_stamps += 1;
-            let task = Task::Drain { stamp: id, to: None, lost: true };
+            let task =
+                Task::Drain { stamp: id, to: None, lost: true, copy: wire::provisioning::CopyPolicy::Keep };
             let operation =
                 self.registry.change(move |books| books.start_operation(task, Some(AT_ONCE as u32))).await?;
             self.drains.push(operation.id);

@@ -82,7 +82,10 @@ impl Books<'_> {
             self.release(&assignment.stamp, &assignment.tenant, assignment.devices);
             let departed = self
                 .db
-                .prepare_cached("INSERT OR REPLACE INTO departures VALUES (?1, ?2, ?3, ?4, ?5, NULL)")
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO departures (stamp, gateway, tenant, epoch, revision)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                )
                 .and_then(|mut statement| {
                     statement.execute(params![
                         assignment.stamp.as_str(),

@@ -18,6 +18,7 @@ pub mod gateways;
 pub mod history;
 pub mod moves;
 pub mod operations;
+pub mod receipts;
 pub mod register;
 pub mod releases;
 pub mod rollouts;

@@ -9,11 +9,14 @@
 //! origin, two epochs on, so that nobody mixes up what was told before. A move whose destination cannot take it any more
 //! gets another one: the destination hears of it only when it completes. A stamp that is lost for good cannot tell a
 //! watermark: such a move completes with what is known of the stamps before it, which is said by who asks for it.
+//!
+//! What becomes of the copy at the origin is told with the answer to the watermark: from then on the move is complete, and is not
+//! taken back any more. A lost stamp that is found again keeps its copy: nobody knows what only it has.
 
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use wire::ids::{Environment, GatewayId, StampId, TenantId};
-use wire::provisioning::{Backlog, Watermark};
+use wire::provisioning::{Backlog, CopyPolicy, Watermark};
 
 use super::register::{assignment, request};
 use super::stamps::{from_word, word};
@@ -38,16 +41,36 @@ pub struct Move {
     pub devices: u32,
     /// What becomes of what the gateway has not sent.
     pub backlog: Backlog,
+    /// What becomes of what the origin has landed.
+    pub copy: CopyPolicy,
     /// The operation it is part of.
     pub operation: Option<i64>,
     /// Since when: nanoseconds since 1970 UTC; `None`: not known.
     pub begun: Option<i64>,
 }
 
+/// How a move is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// What becomes of what the gateway has not sent.
+    pub backlog: Backlog,
+    /// What becomes of what the origin has landed.
+    pub copy: CopyPolicy,
+    /// The operation it is part of.
+    pub operation: Option<i64>,
+}
+
+/// The copy stays.
+impl From<(Backlog, Option<i64>)> for Terms {
+    fn from((backlog, operation): (Backlog, Option<i64>)) -> Self {
+        Self { backlog, operation, copy: CopyPolicy::Keep }
+    }
+}
+
 /// Nothing is known to have landed, as JSON.
 const NO_WATERMARK: &str = "[]";
 
-const COLUMNS: &str = "gateway, tenant, origin, destination, epoch, devices, backlog, operation, begun";
+const COLUMNS: &str = "gateway, tenant, origin, destination, epoch, devices, backlog, operation, begun, copy";
 
 impl Books<'_> {
     /// Begins a move to `destination`, or where the rules send it.
@@ -60,8 +83,9 @@ impl Books<'_> {
         tenant: &TenantId,
         destination: Option<&StampId>,
         environment: &Environment,
-        (backlog, operation): (Backlog, Option<i64>),
+        terms: impl Into<Terms>,
     ) -> Result<Move, RegistryError> {
+        let Terms { backlog, copy, operation } = terms.into();
         let assigned = self.assigned(gateway, tenant)?;
         if self.moving(gateway, tenant)?.is_some() {
             return Err(Refusal::Moving { gateway: gateway.clone(), tenant: tenant.clone() }.into());
@@ -80,6 +104,7 @@ impl Books<'_> {
             epoch: assigned.epoch + 1,
             devices: assigned.devices,
             backlog,
+            copy,
             operation,
             begun: Some(self.now()),
         };
@@ -130,7 +155,31 @@ impl Books<'_> {
         let moving = self.moving(gateway, tenant)?.ok_or_else(|| unknown("move of gateway", gateway))?;
         let known = self.last_watermark(&moving).map_err(|error| self.failed(&error))?;
         self.complete(&moving, known.as_deref().unwrap_or(NO_WATERMARK))?;
+        self.keep_copy(&moving).map_err(|error| self.failed(&error))?;
         Ok(moving)
+    }
+
+    /// What becomes of what a stamp has landed of a pair that has gone from it; kept unless the move is complete.
+    ///
+    /// # Errors
+    /// Of the file.
+    pub fn copy_left(
+        &self,
+        origin: &StampId,
+        (gateway, tenant): (&GatewayId, &TenantId),
+        epoch: u64,
+    ) -> Result<CopyPolicy, RegistryError> {
+        let found = self
+            .db
+            .prepare_cached(
+                "SELECT copy FROM departures
+                 WHERE stamp = ?1 AND gateway = ?2 AND tenant = ?3 AND epoch = ?4 AND watermark IS NOT NULL",
+            )
+            .and_then(|mut statement| {
+                let names = params![origin.as_str(), gateway.as_str(), tenant.as_str(), epoch as i64];
+                statement.query_row(names, |row| from_word(row.get_ref(0)?.as_str()?)).optional()
+            });
+        found.map(Option::unwrap_or_default).map_err(|error| self.failed(&error))
     }
 
     /// Sends a move under way elsewhere: its destination cannot take it any more. Gives the new destination.
@@ -241,11 +290,12 @@ impl Books<'_> {
     }
 
     fn write_move(&self, moving: &Move, revision: i64) -> rusqlite::Result<()> {
-        let Move { gateway, tenant, origin, destination, epoch, devices, backlog, operation, begun } = moving;
+        let Move { gateway, tenant, origin, destination, epoch, devices, backlog, copy, operation, begun } =
+            moving;
         let pair = (gateway.as_str(), tenant.as_str(), *epoch as i64);
         self.db
             .prepare_cached(&format!(
-                "INSERT INTO moves ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+                "INSERT INTO moves ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
             ))?
             .execute(params![
                 pair.0,
@@ -257,10 +307,14 @@ impl Books<'_> {
                 word(backlog),
                 operation,
                 begun,
+                word(copy),
             ])?;
         self.db
-            .prepare_cached("INSERT OR REPLACE INTO departures VALUES (?1, ?2, ?3, ?4, ?5, NULL)")?
-            .execute(params![origin.as_str(), pair.0, pair.1, pair.2, revision])?;
+            .prepare_cached(
+                "INSERT OR REPLACE INTO departures (stamp, gateway, tenant, epoch, revision, copy, operation)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![origin.as_str(), pair.0, pair.1, pair.2, revision, word(copy), operation])?;
         Ok(())
     }
 
@@ -279,6 +333,15 @@ impl Books<'_> {
         self.db
             .prepare_cached("DELETE FROM departures WHERE stamp = ?1 AND gateway = ?2 AND tenant = ?3")?
             .execute([stamp.as_str(), gateway.as_str(), tenant.as_str()])
+    }
+
+    /// What a lost stamp has stays, should it be found again.
+    fn keep_copy(&self, moving: &Move) -> rusqlite::Result<usize> {
+        self.db
+            .prepare_cached(
+                "UPDATE departures SET copy = 'keep' WHERE stamp = ?1 AND gateway = ?2 AND tenant = ?3",
+            )?
+            .execute([moving.origin.as_str(), moving.gateway.as_str(), moving.tenant.as_str()])
     }
 
     fn keep_late_watermark(
@@ -405,5 +468,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Move> {
         backlog: from_word(row.get_ref(6)?.as_str()?)?,
         operation: row.get(7)?,
         begun: row.get(8)?,
+        copy: from_word(row.get_ref(9)?.as_str()?)?,
     })
 }

@@ -8,13 +8,17 @@
 //! gateways      id                    those that have registered; when the certificate of each ends (seconds)
 //! assignments   gateway, tenant       stamp, epoch, devices promised, backlog policy, revision of the last change, the
 //!                                     last epoch that gave the backlog up (0: none did)
-//! moves         gateway, tenant       moves under way: from, to, the epoch that follows, devices promised at `to`, since
+//! moves         gateway, tenant       moves under way: from, to, the epoch that follows, devices promised at `to`, since,
+//!                                     what becomes of the copy that is left behind
 //! departures    stamp, gateway, tenant   what a stamp had and must not take any more; the epoch that follows, and its
-//!                                     watermark (JSON), once the stamp has told it
+//!                                     watermark (JSON), once the stamp has told it; what becomes of its copy, and the
+//!                                     operation that wants it so
 //! operations    id                    what an operator started: kind, state, step, document (JSON), moves made, skipped
 //! pairs         operation, gateway, tenant   what a move or a promotion has yet to begin
 //! journal       operation, at, text   what was done
 //! reports       stamp                 what it said last (JSON), when (seconds)
+//! receipts      id                    what stamps have given up, deleted, exported: see `receipts`
+//! receipt_logs  stamp                 the log its receipts were told from last, and up to which number
 //! fill          stamp, day            devices promised when the day was first looked at (seconds): a row a day
 //! audit         id                    what operators did
 //! meta          key → value           revision: grows with every change of an assignment
@@ -28,7 +32,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use super::RegistryError;
 
 const APPLICATION: i64 = 0x534C_5550;
-const MIGRATIONS: [&str; 3] = [VERSION_1, VERSION_2, super::releases::TABLES];
+const MIGRATIONS: [&str; 4] = [VERSION_1, VERSION_2, super::releases::TABLES, VERSION_4];
 
 const VERSION_1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -98,6 +102,24 @@ CREATE TABLE audit (
     subject TEXT NOT NULL, detail TEXT NOT NULL);
 ";
 
+/// Moves say what becomes of the copy that is left behind; what came of it, and of what was lost, outlives its stamp.
+const VERSION_4: &str = "
+ALTER TABLE moves ADD COLUMN copy TEXT NOT NULL DEFAULT 'keep';
+ALTER TABLE departures ADD COLUMN copy TEXT NOT NULL DEFAULT 'keep';
+ALTER TABLE departures ADD COLUMN operation INTEGER;
+CREATE TABLE receipts (
+    id INTEGER PRIMARY KEY, stamp TEXT NOT NULL, gateway TEXT NOT NULL, tenant TEXT NOT NULL, kind TEXT NOT NULL,
+    heard INTEGER NOT NULL, at INTEGER NOT NULL, rows INTEGER NOT NULL, life INTEGER NOT NULL, first INTEGER NOT NULL,
+    last INTEGER NOT NULL, batches INTEGER, bytes INTEGER, digest BLOB, text TEXT, operation INTEGER,
+    UNIQUE (stamp, gateway, tenant, kind, life, first, last));
+CREATE INDEX receipts_gateway ON receipts (gateway, id);
+CREATE INDEX receipts_tenant ON receipts (tenant, id);
+CREATE INDEX receipts_stamp ON receipts (stamp, kind, id);
+CREATE INDEX receipts_kind ON receipts (kind, id);
+CREATE INDEX receipts_operation ON receipts (operation) WHERE operation IS NOT NULL;
+CREATE TABLE receipt_logs (stamp TEXT PRIMARY KEY, log INTEGER NOT NULL, number INTEGER NOT NULL) WITHOUT ROWID;
+";
+
 /// Opens the file for writing, makes it where it is missing, and brings it to the current version.
 pub(super) fn open(path: &Path) -> Result<Connection, RegistryError> {
     let flags =
@@ -163,6 +185,10 @@ mod tests {
                      VALUES ('g1', 'line', 'production', 0, 1, 2);
                  INSERT INTO assignments (gateway, tenant, stamp, epoch, devices, backlog, revision)
                      VALUES ('g1', 'acme', 'eu-1', 3, 10, 'drop', 7), ('g1', 'globex', 'eu-1', 1, 5, 'carry', 8);
+                 INSERT INTO moves (gateway, tenant, origin, destination, epoch, devices, backlog, operation)
+                     VALUES ('g1', 'globex', 'eu-1', 'eu-2', 2, 0, 'carry', NULL);
+                 INSERT INTO departures (stamp, gateway, tenant, epoch, revision, watermark)
+                     VALUES ('eu-2', 'g1', 'acme', 3, 6, '[]'), ('eu-1', 'g1', 'globex', 2, 9, NULL);
                  INSERT INTO stamps VALUES ('eu-1', 'eu', 'production', 'shared', 'slow', 100, 50, 'active', '[]', 1);",
             )
             .unwrap();
@@ -172,6 +198,12 @@ mod tests {
             assert_eq!(current, MIGRATIONS.len() as i64);
             let (stamps, _) = super::super::stamps::load(&new).unwrap();
             assert_eq!(stamps.promised(&"eu-1".parse().unwrap()), 15);
+            let moving = super::super::moves::under_way(&new, None).unwrap().remove(0);
+            assert_eq!((moving.epoch, moving.copy), (2, wire::provisioning::CopyPolicy::Keep));
+            let kept: i64 = new
+                .query_row("SELECT count(*) FROM departures WHERE copy = 'keep'", [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(kept, 2, "nobody has decided that a copy goes");
             if version == 1 {
                 let dropped: i64 =
                     new.query_row("SELECT max(dropped) FROM assignments", [], |row| row.get(0)).unwrap();

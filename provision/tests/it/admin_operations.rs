@@ -20,11 +20,21 @@ fn new(task: Task, window: u32, dry_run: bool) -> NewOperation {
 }
 
 fn drain(stamp: &str) -> Task {
-    Task::Drain { stamp: stamp.parse().unwrap(), to: None, lost: false }
+    Task::Drain {
+        stamp: stamp.parse().unwrap(),
+        to: None,
+        lost: false,
+        copy: wire::provisioning::CopyPolicy::Keep,
+    }
 }
 
 fn lost(stamp: &str) -> Task {
-    Task::Drain { stamp: stamp.parse().unwrap(), to: None, lost: true }
+    Task::Drain {
+        stamp: stamp.parse().unwrap(),
+        to: None,
+        lost: true,
+        copy: wire::provisioning::CopyPolicy::Keep,
+    }
 }
 
 async fn register(site: &Site, gateway: &str) -> Result<(), (u16, Problem)> {
@@ -243,6 +253,7 @@ async fn a_group_is_promoted_and_leaves_its_backlog_and_a_lost_stamp_is_left_wit
         enrolment: Some("by-key".parse().unwrap()),
         environment: "production".parse().unwrap(),
         backlog: Backlog::Drop,
+        copy: wire::provisioning::CopyPolicy::Keep,
     };
     let plan: Plan = ops.post(OPERATIONS, &new(task.clone(), 2, true)).await.unwrap();
     assert_eq!((plan.moves, plan.unchanged), (6, 0));

@@ -14,6 +14,7 @@ mod cli;
 mod cli_ground;
 mod cli_walk;
 mod intruders;
+mod receipts;
 mod registration;
 mod rollout;
 mod roster;

@@ -19,7 +19,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wire::provisioning::{
-    Answer, Bytes, Challenge, Fenced, Problem, Register, Registration, Roster, RosterEntry, Treatment,
+    Answer, Bytes, Challenge, FenceAnswer, Fenced, Problem, Register, Registration, Roster, RosterEntry,
+    Treatment,
 };
 
 pub(crate) const GROUP_KEY: [u8; 32] = [7; 32];
@@ -265,7 +266,10 @@ impl Stamp {
                 for RosterEntry { gateway, tenant, epoch, treatment } in roster.entries {
                     if treatment == (Treatment::Departed { watermark_wanted: true }) {
                         let fenced = Fenced { gateway, tenant, epoch, landed: vec![] };
-                        client.post::<()>(&format!("/v1/stamps/{id}/fenced"), &fenced).await.unwrap();
+                        client
+                            .post::<FenceAnswer>(&format!("/v1/stamps/{id}/fenced"), &fenced)
+                            .await
+                            .unwrap();
                     }
                 }
             }

@@ -7,6 +7,7 @@
 //! enrolments  who may register, and the keys of a group's gateways
 //! gateways    who has registered; block, unblock, remove
 //! operations  move, drain, promote: started, thought through, watched, aborted
+//! receipts    what was lost, deleted, exported
 //! insight     explain, status, audit
 //! ```
 //! Decides nothing: the registry does. Lists are pages by name, or by number with the newest first.
@@ -17,6 +18,7 @@ pub(super) mod gateways;
 pub(super) mod insight;
 pub(super) mod operations;
 mod operator;
+pub(super) mod receipts;
 pub(super) mod stamps;
 pub(super) mod tenants;
 
@@ -37,6 +39,7 @@ pub(super) fn routes() -> Router<Arc<Service>> {
     Router::new()
         .route("/v1/admin/status", get(insight::status))
         .route("/v1/admin/audit", get(insight::audit))
+        .route("/v1/admin/receipts", get(receipts::list))
         .route("/v1/admin/explain", post(insight::explain))
         .route("/v1/admin/stamps", get(stamps::list).post(stamps::add))
         .route("/v1/admin/stamps/{id}", get(stamps::one).patch(stamps::change).delete(stamps::remove))

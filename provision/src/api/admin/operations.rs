@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use wire::provisioning::CopyPolicy;
 
 use super::dto::{
     Destination, JournalLine, MAX_JOURNAL, NewOperation, OperationDetail, OperationFilter, OperationState,
@@ -17,6 +18,7 @@ use crate::api::question::{Asked, Body, Number, bad};
 use crate::api::{Service, now};
 use crate::registry::moves::{Move, oldest_of};
 use crate::registry::operations::{self, MAX_WINDOW, Operation, WINDOW};
+use crate::registry::receipts::of_operation;
 use crate::registry::{Books, unknown};
 
 /// A move that waits for longer than this is spoken of.
@@ -54,9 +56,9 @@ pub(in crate::api) async fn start(
             books.check_task(&checked)?;
             Ok(books.stamps().clone())
         });
-        let (stamps, window) = (stamps.await?, window.unwrap_or(WINDOW));
+        let (stamps, window, copy) = (stamps.await?, window.unwrap_or(WINDOW), task.copy());
         let plan = service.registry.read(move |db| operations::plan(db, stamps, &task, window)).await?;
-        return Ok((StatusCode::OK, Json(Started::Plan(planned(plan)))));
+        return Ok((StatusCode::OK, Json(Started::Plan(planned(plan, copy)))));
     }
     let by = operator.name.clone();
     let begin = move |books: &mut Books<'_>| {
@@ -111,11 +113,12 @@ pub(super) async fn views(
 async fn detail(service: &Service, id: i64) -> Result<OperationDetail, Refused> {
     let read = service.registry.read(move |db| {
         let Some(operation) = operations::one(db, id)? else { return Ok(None) };
-        Ok(Some((operation, oldest_of(db, id)?, operations::journal(db, id, MAX_JOURNAL)?)))
+        let (moves, receipts) = (oldest_of(db, id)?, of_operation(db, id)?);
+        Ok(Some((operation, moves, receipts, operations::journal(db, id, MAX_JOURNAL)?)))
     });
-    let (operation, moves, journal) = read.await?.ok_or_else(|| unknown("operation", id))?;
+    let (operation, moves, receipts, journal) = read.await?.ok_or_else(|| unknown("operation", id))?;
     let journal = journal.into_iter().map(|(at, text)| JournalLine { at: seconds(at), text }).collect();
-    Ok(OperationDetail { operation: viewed(operation, moves), journal })
+    Ok(OperationDetail { operation: viewed(operation, moves), receipts, journal })
 }
 
 fn viewed(operation: Operation, (under_way, oldest): (u64, Option<Move>)) -> OperationView {
@@ -165,13 +168,14 @@ fn viewed(operation: Operation, (under_way, oldest): (u64, Option<Move>)) -> Ope
     }
 }
 
-fn planned(plan: operations::Plan) -> Plan {
+fn planned(plan: operations::Plan, copy: CopyPolicy) -> Plan {
     let operations::Plan { moves, destinations, without_room, reasons, unchanged, estimate } = plan;
     let destinations = destinations
         .into_iter()
         .map(|(stamp, (moves, devices))| Destination { stamp, moves, devices })
         .collect();
-    Plan { moves, destinations, without_room, reasons, unchanged, estimate_seconds: estimate.ceil() as u64 }
+    let estimate_seconds = estimate.ceil() as u64;
+    Plan { moves, destinations, without_room, reasons, unchanged, copy, estimate_seconds }
 }
 
 fn kind(new: &NewOperation) -> &'static str {

@@ -23,7 +23,7 @@ use super::{admin, desired, gateway, releases, stamp};
     ),
     paths(
         gateway::challenge, gateway::register, gateway::renew, gateway::assignments,
-        stamp::roster, stamp::fenced, stamp::report,
+        stamp::roster, stamp::fenced, stamp::receipts, stamp::report,
         desired::desired, desired::content, desired::conditions,
         admin::stamps::list, admin::stamps::add, admin::stamps::one, admin::stamps::change, admin::stamps::undrain,
         admin::stamps::remove,
@@ -34,6 +34,7 @@ use super::{admin, desired, gateway, releases, stamp};
         admin::gateways::list, admin::gateways::one, admin::gateways::block, admin::gateways::unblock,
         admin::gateways::remove,
         admin::operations::list, admin::operations::start, admin::operations::one, admin::operations::abort,
+        admin::receipts::list,
         admin::insight::explain, admin::insight::status, admin::insight::audit,
         releases::content, releases::upload::put, releases::publish, releases::list, releases::one, releases::remove,
         releases::desired,

@@ -127,6 +127,18 @@ pub enum Backlog {
     Drop,
 }
 
+/// What becomes of what a stamp has landed of a tenant that has moved elsewhere.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum CopyPolicy {
+    /// It stays, for as long as the stamp keeps copies.
+    Keep,
+    /// It is written to a file beside the stamp's database, with a receipt, and stays.
+    Export,
+    /// It is deleted for good, with a receipt.
+    Delete,
+}
+
 /// No.
 #[derive(ToSchema)]
 pub struct Problem {
@@ -195,6 +207,89 @@ pub struct Fenced {
     pub epoch: u64,
     /// What it has landed: per stream pairs of first and last number.
     pub landed: Vec<(u64, Vec<(u64, u64)>)>,
+}
+
+/// What becomes of the copy of a tenant that has gone.
+#[derive(ToSchema)]
+pub struct FenceAnswer {
+    /// Anything but `keep` says as well that the move is complete, and is not taken back any more.
+    pub copy: CopyPolicy,
+}
+
+/// A stamp tells its receipts.
+#[derive(ToSchema)]
+pub struct Receipts {
+    /// The name of the stamp's log, which is drawn by lot.
+    pub log: u64,
+    /// They are all that follow this number; absent: none is told, what is known is asked for.
+    pub after: Option<u64>,
+    /// By number; at most 500.
+    pub receipts: Vec<Receipt>,
+}
+
+/// Up to where receipts are known.
+#[derive(ToSchema)]
+pub struct ReceiptsKept {
+    /// Up to which number of the log all are known.
+    pub up_to: u64,
+}
+
+/// A receipt of a tenant of a gateway.
+#[derive(ToSchema)]
+pub struct Receipt {
+    /// Its number in the stamp's log, from 1.
+    pub number: u64,
+    /// The gateway.
+    pub gateway: String,
+    /// The tenant.
+    pub tenant: String,
+    /// When it came about: nanoseconds since 1970 UTC.
+    pub at_ns: i64,
+    /// Rows that it is about.
+    pub rows: u64,
+    /// What was done with them.
+    pub what: Receipted,
+}
+
+/// What a receipt is given for.
+#[derive(serde::Serialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Receipted {
+    /// The gateway gave them up before they had landed.
+    Loss {
+        /// In which life of the tenant's store.
+        stream: u64,
+        /// First number.
+        first: u64,
+        /// Last number.
+        last: u64,
+        /// Why; at most 256 bytes.
+        reason: String,
+    },
+    /// The stamp has deleted its copy of a tenant that had gone.
+    Deletion {
+        /// The epoch of its departure.
+        epoch: u64,
+        /// Batches.
+        batches: u64,
+        /// Bytes of their payloads.
+        bytes: u64,
+        /// By which they can be known again: 64 hexadecimal digits.
+        sha256: String,
+    },
+    /// The stamp has written its copy of a tenant that had gone to a file.
+    Export {
+        /// The epoch of its departure.
+        epoch: u64,
+        /// Batches.
+        batches: u64,
+        /// Bytes of the file.
+        bytes: u64,
+        /// Of the file: 64 hexadecimal digits.
+        sha256: String,
+        /// Where it is, in the stamp's data folder; at most 256 bytes.
+        file: String,
+    },
 }
 
 /// How a stamp stands.

@@ -214,6 +214,34 @@ fn what_is_said_to_gateways_and_stamps_is_as_the_document_says() {
     agrees("Roster", &said::Roster { revision: 1, more: false, entries });
     let (gateway, tenant) = ("g1".parse().unwrap(), "acme".parse().unwrap());
     agrees("Fenced", &said::Fenced { gateway, tenant, epoch: 2, landed });
+    agrees("FenceAnswer", &said::FenceAnswer { copy: said::CopyPolicy::Delete });
+    let digest = || wire::ids::Digest([7; 32]);
+    let receipt = |what| said::Receipt {
+        number: 1,
+        gateway: "g1".parse().unwrap(),
+        tenant: "acme".parse().unwrap(),
+        at_ns: 2,
+        rows: 3,
+        what,
+    };
+    let receipts = vec![
+        receipt(said::Receipted::Loss {
+            stream: wire::ids::StreamId(1),
+            first: 2,
+            last: 3,
+            reason: "quota".into(),
+        }),
+        receipt(said::Receipted::Deletion { epoch: 1, batches: 2, bytes: 3, sha256: digest() }),
+        receipt(said::Receipted::Export {
+            epoch: 1,
+            batches: 2,
+            bytes: 3,
+            sha256: digest(),
+            file: "f".into(),
+        }),
+    ];
+    agrees("Receipts", &said::Receipts { log: 1, after: Some(0), receipts });
+    agrees("ReceiptsKept", &said::ReceiptsKept { up_to: 3 });
     agrees("Report", &said::Report { software: "1".into(), revision: 1, connected: 2, devices: 3 });
     let content = || wire::message::ContentRef { digest: wire::ids::Digest([7; 32]), size: 9 };
     let state = said::DesiredState {

@@ -7,12 +7,12 @@ use std::collections::HashMap;
 
 use rusqlite::params;
 use wire::ids::{Environment, GatewayId, StampId, TenantId};
-use wire::provisioning::Backlog;
+use wire::provisioning::{Backlog, CopyPolicy};
 
 use super::select::{Pair, pending_of, resting_at};
 use super::{Operation, OperationState, Task, one};
 use crate::allocation::StampState;
-use crate::registry::moves::{Move, away_from, towards, under_way_of};
+use crate::registry::moves::{Move, Terms, away_from, towards, under_way_of};
 use crate::registry::{Books, Refusal, RegistryError};
 
 /// Most moves begun in a round, so that registrations do not wait for long.
@@ -173,7 +173,8 @@ impl Books<'_> {
                 (None, environment, *backlog, false)
             }
         };
-        let moving = match self.begin_move(gateway, tenant, to, environment, (backlog, of)) {
+        let terms = Terms { backlog, copy: operation.task.copy(), operation: of };
+        let moving = match self.begin_move(gateway, tenant, to, environment, terms) {
             Ok(moving) => moving,
             Err(RegistryError::Refused(refusal)) => {
                 return Ok(match refusal {
@@ -194,7 +195,11 @@ impl Books<'_> {
             self.complete_without_origin(gateway, tenant)?;
             ", without its watermark: the stamp is lost"
         } else {
-            ""
+            match moving.copy {
+                CopyPolicy::Keep => "",
+                CopyPolicy::Export => "; then its copy there is exported",
+                CopyPolicy::Delete => "; then its copy there is deleted",
+            }
         };
         let text = format!(
             "tenant {tenant} of gateway {gateway}: from {} to {}, epoch {}{how}",

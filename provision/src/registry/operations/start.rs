@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::params;
 use wire::ids::{Environment, GatewayId, StampId, TenantId};
+use wire::provisioning::CopyPolicy;
 
 use super::select::{Pair, promoted, select};
 use super::{
@@ -85,7 +86,11 @@ impl Books<'_> {
                 }
                 self.check_names(gateways, tenants)
             }
-            Task::Drain { stamp, to, lost } => {
+            Task::Drain { stamp, to, lost, copy } => {
+                if *lost && *copy != CopyPolicy::Keep {
+                    let why = "nobody can ask that of it: what it has is kept, should it be found again";
+                    return unfit(&format!("the {} of a lost stamp's copy", copy.as_str()), why.to_owned());
+                }
                 std::iter::once(stamp).chain(to).try_for_each(known)?;
                 if to.as_ref() == Some(stamp) {
                     return unfit("a drain", "it cannot go to the stamp that is drained".to_owned());

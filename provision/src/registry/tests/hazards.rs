@@ -18,6 +18,7 @@ pub(super) fn moving(gateway: &str, tenant: &str, destination: &str) -> Task {
         from: None,
         to: Some(to(destination)),
         backlog: Backlog::Carry,
+        copy: wire::provisioning::CopyPolicy::Keep,
     }
 }
 
@@ -27,11 +28,12 @@ fn promotion(gateways: &[&str]) -> Task {
         enrolment: None,
         environment: "production".parse().unwrap(),
         backlog: Backlog::Drop,
+        copy: wire::provisioning::CopyPolicy::Keep,
     }
 }
 
 fn drain(stamp: &str, lost: bool) -> Task {
-    Task::Drain { stamp: to(stamp), to: None, lost }
+    Task::Drain { stamp: to(stamp), to: None, lost, copy: wire::provisioning::CopyPolicy::Keep }
 }
 
 pub(super) fn landed(last: u64) -> Watermark {
@@ -382,12 +384,23 @@ async fn a_move_that_the_rules_forbid_is_refused_at_once_and_changes_nothing() {
     let before = site.promised().await;
     let refused = refusal(site.begin(moving("g1", "acme", "test-1")).await);
     assert!(matches!(&refused, Refusal::Unfit { why, .. } if why.contains("environment")), "{refused}");
-    let nobody =
-        Task::Move { gateways: vec![], tenants: vec![], from: None, to: None, backlog: Backlog::Carry };
+    let nobody = Task::Move {
+        gateways: vec![],
+        tenants: vec![],
+        from: None,
+        to: None,
+        backlog: Backlog::Carry,
+        copy: wire::provisioning::CopyPolicy::Keep,
+    };
     assert!(matches!(refusal(site.begin(nobody).await), Refusal::Unfit { .. }));
     assert!(matches!(refusal(site.begin(moving("g9", "acme", "eu-2")).await), Refusal::Unknown { .. }));
     assert!(matches!(refusal(site.begin(moving("g1", "acme", "eu-9")).await), Refusal::Unknown { .. }));
-    let itself = Task::Drain { stamp: to("eu-1"), to: Some(to("eu-1")), lost: false };
+    let itself = Task::Drain {
+        stamp: to("eu-1"),
+        to: Some(to("eu-1")),
+        lost: false,
+        copy: wire::provisioning::CopyPolicy::Keep,
+    };
     assert!(matches!(refusal(site.begin(itself).await), Refusal::Unfit { .. }));
     assert_eq!(site.promised().await, before);
     assert_eq!(site.stamp_state("eu-1").await, StampState::Active);

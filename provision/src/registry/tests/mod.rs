@@ -4,6 +4,7 @@ mod hazards;
 mod leaving;
 mod operations;
 mod pages;
+mod receipts;
 
 use std::collections::BTreeMap;
 

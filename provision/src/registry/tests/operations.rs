@@ -36,7 +36,12 @@ async fn a_drain_goes_in_steps_of_its_window_over_restarts_until_the_stamp_is_em
     }
     let at = |promised: &BTreeMap<String, u32>| promised["eu-1"];
     let eu_1 = StampId::new("eu-1").unwrap();
-    let drain = Task::Drain { stamp: eu_1.clone(), to: None, lost: false };
+    let drain = Task::Drain {
+        stamp: eu_1.clone(),
+        to: None,
+        lost: false,
+        copy: wire::provisioning::CopyPolicy::Keep,
+    };
     let started = site.start(drain, 2).await;
     assert!(started.total > 2, "the hash sends enough to eu-1: {}", started.total);
     let (mut moved, mut rounds) = (0, 0);
@@ -76,7 +81,12 @@ async fn a_drain_without_room_waits_and_goes_on_when_there_is_some() {
         site.register(&format!("g{n}")).await.unwrap();
     }
     let eu_1 = StampId::new("eu-1").unwrap();
-    let started = site.start(Task::Drain { stamp: eu_1, to: None, lost: false }, 100).await;
+    let started = site
+        .start(
+            Task::Drain { stamp: eu_1, to: None, lost: false, copy: wire::provisioning::CopyPolicy::Keep },
+            100,
+        )
+        .await;
     let operation = site.advance(started.id).await.unwrap();
     assert_eq!(operation.state, OperationState::Running);
     assert!(
@@ -109,7 +119,12 @@ async fn an_aborted_drain_takes_back_what_is_under_way() {
     }
     let before = site.promised().await;
     let eu_1 = StampId::new("eu-1").unwrap();
-    let started = site.start(Task::Drain { stamp: eu_1, to: None, lost: false }, 2).await;
+    let started = site
+        .start(
+            Task::Drain { stamp: eu_1, to: None, lost: false, copy: wire::provisioning::CopyPolicy::Keep },
+            2,
+        )
+        .await;
     site.advance(started.id).await.unwrap();
     let aborted = site.registry.change(move |books| books.abort_operation(started.id)).await.unwrap();
     assert_eq!(
@@ -128,7 +143,12 @@ async fn a_lost_stamp_is_left_without_its_word() {
         site.register(&format!("g{n}")).await.unwrap();
     }
     let eu_2 = StampId::new("eu-2").unwrap();
-    let started = site.start(Task::Drain { stamp: eu_2, to: None, lost: true }, 1_000).await;
+    let started = site
+        .start(
+            Task::Drain { stamp: eu_2, to: None, lost: true, copy: wire::provisioning::CopyPolicy::Keep },
+            1_000,
+        )
+        .await;
     let operation = site.advance(started.id).await.unwrap();
     assert_eq!((operation.state, operation.done), (OperationState::Finished, started.total));
     assert_eq!(site.promised().await["eu-2"], 0);
@@ -153,6 +173,7 @@ async fn a_promotion_takes_a_gateway_from_test_to_production_and_leaves_its_back
         enrolment: None,
         environment: "production".parse().unwrap(),
         backlog: Backlog::Drop,
+        copy: wire::provisioning::CopyPolicy::Keep,
     };
     let started = site.start(task, 10).await;
     site.advance(started.id).await.unwrap();

@@ -17,6 +17,7 @@
 //! POST   /v1/admin/operations        NewOperation           → OperationDetail, or Plan for a dry run
 //! GET    /v1/admin/operations/{id}                          → OperationDetail
 //! POST   /v1/admin/operations/{id}/abort                    → OperationDetail
+//! GET    /v1/admin/receipts ?after&limit&gateway&tenant&stamp&kind → Page<ReceiptView>, the newest first
 //! POST   /v1/admin/explain           Question               → Explanation
 //! GET    /v1/admin/audit             ?after&limit           → Page<AuditEntry>, the newest first
 //! ```
@@ -26,6 +27,7 @@
 mod enrolments;
 mod gateways;
 mod operations;
+mod receipts;
 mod stamps;
 mod status;
 
@@ -38,6 +40,7 @@ pub use crate::model::{OperationState, Share, Task};
 pub use enrolments::*;
 pub use gateways::*;
 pub use operations::*;
+pub use receipts::*;
 pub use stamps::*;
 pub use status::*;
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use wire::ids::StampId;
+use wire::provisioning::CopyPolicy;
 
 use crate::model::{OperationState, Task};
 
@@ -34,6 +35,10 @@ pub struct Plan {
     pub reasons: Vec<String>,
     /// Those that are there already, or are on their way.
     pub unchanged: u64,
+    /// What would become of what the stamps that are left have landed.
+    #[serde(default)]
+    #[schema(value_type = crate::api::openapi::shapes::CopyPolicy)]
+    pub copy: CopyPolicy,
     /// How long it would take by what moves took of late.
     pub estimate_seconds: u64,
 }
@@ -87,6 +92,9 @@ pub struct OperationView {
 pub struct OperationDetail {
     /// It.
     pub operation: OperationView,
+    /// Receipts that come of its moves: of copies deleted and exported. `GET /v1/admin/receipts` names them.
+    #[serde(default)]
+    pub receipts: u64,
     /// The latest lines, the oldest first.
     pub journal: Vec<JournalLine>,
 }
