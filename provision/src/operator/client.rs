@@ -1,17 +1,18 @@
 //! Requests to the service over HTTPS, by the operator's certificate. One attempt each.
 
 use std::error::Error;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url, redirect};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use reqwest::{Method, RequestBuilder, Url, redirect};
 use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wire::provisioning::{MAX_ANSWER_BYTES, Problem};
+use wire::pem;
+use wire::provisioning::Problem;
+use wire::provisioning::answer::{Body, Failure, caused_by, causes};
 
 use super::access::Access;
 
@@ -23,8 +24,6 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 const UPLOADED_WITHIN: Duration = Duration::from_secs(600);
 /// An idle connection is kept for less than the service keeps it.
 const IDLE: Duration = Duration::from_secs(20);
-/// Most characters of an answer that is no [`Problem`] that are shown.
-const MAX_SHOWN: usize = 200;
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -163,7 +162,7 @@ impl Client {
             .timeout(ANSWERED_WITHIN)
             .pool_idle_timeout(IDLE)
             .build()
-            .map_err(|error| identity(chain(&error)))?;
+            .map_err(|error| identity(causes(&error)))?;
         Ok(Self { http, api: access.api.clone(), base })
     }
 
@@ -206,38 +205,50 @@ impl Client {
     }
 
     async fn answered(&self, request: RequestBuilder) -> Result<Vec<u8>, OperatorError> {
-        let response = request.send().await.map_err(|error| self.failed(&error))?;
-        let status = response.status();
-        let body = self.body(response).await?;
-        if status.is_success() {
-            return Ok(body);
-        }
-        Err(OperatorError::Refused { status: status.as_u16(), problem: problem(status, &body) })
-    }
-
-    async fn body(&self, mut response: Response) -> Result<Vec<u8>, OperatorError> {
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(&error))? {
-            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(self.nonsense(format!("an answer of more than {MAX_ANSWER_BYTES} bytes")));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+        answered(request).await.map_err(|failure| self.said(failure))
     }
 
     fn nonsense(&self, cause: String) -> OperatorError {
         OperatorError::Nonsense { api: self.api.clone(), cause }
     }
 
-    fn failed(&self, error: &reqwest::Error) -> OperatorError {
-        let (api, cause) = (self.api.clone(), chain(error));
-        match of_tls(error) {
-            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) => {
-                OperatorError::Untrusted { api, cause }
+    fn said(&self, failure: Failure) -> OperatorError {
+        let api = self.api.clone();
+        match failure {
+            Failure::Unreachable(cause) => OperatorError::Unreachable { api, cause },
+            Failure::Untrusted(cause) => OperatorError::Untrusted { api, cause },
+            Failure::Refused { status, mut problem } => {
+                if problem.code == status.to_string() {
+                    // Somebody else has answered.
+                    problem.message = format!("{status}: {}", problem.message);
+                    problem.remedy = "see that --api is the address of sluice-provision".to_owned();
+                }
+                OperatorError::Refused { status, problem }
             }
-            _ => OperatorError::Unreachable { api, cause },
+            // Gateways are put off like this, operators never.
+            Failure::Pending(_) => self.nonsense(failure.to_string()),
+            Failure::Nonsense(cause) => self.nonsense(cause),
         }
+    }
+}
+
+async fn answered(request: RequestBuilder) -> Result<Vec<u8>, Failure> {
+    let mut response = request.send().await.map_err(|error| failed(&error))?;
+    let mut body = Body::default();
+    while let Some(piece) = response.chunk().await.map_err(|error| failed(&error))? {
+        body.take(&piece)?;
+    }
+    body.whole(response.status().as_u16())
+}
+
+/// The causes, without the address, which is said already.
+fn failed(error: &reqwest::Error) -> Failure {
+    let cause = error.source().map_or_else(|| error.to_string(), |cause| causes(cause));
+    match caused_by(error) {
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) => {
+            Failure::Untrusted(cause)
+        }
+        _ => Failure::Unreachable(cause),
     }
 }
 
@@ -252,88 +263,30 @@ fn address(api: &str) -> Result<Url, OperatorError> {
     url.join("v1/admin/").map_err(|error| wrong(error.to_string()))
 }
 
-fn problem(status: StatusCode, body: &[u8]) -> Problem {
-    serde_json::from_slice(body).unwrap_or_else(|_| Problem {
-        code: status.as_str().to_owned(),
-        message: format!(
-            "{status}: {}",
-            String::from_utf8_lossy(body).chars().take(MAX_SHOWN).collect::<String>()
-        ),
-        remedy: "see that --api is the address of sluice-provision".to_owned(),
-        retry_after_ms: None,
-    })
-}
-
 fn tls(access: &Access) -> Result<ClientConfig, OperatorError> {
     let identity = |error: rustls::Error| OperatorError::Identity {
         certificate: access.certificate.clone(),
         cause: error.to_string(),
     };
+    let file = |what, path: &Path, cause: &dyn Error| OperatorError::File {
+        what,
+        path: path.to_owned(),
+        cause: cause.to_string(),
+    };
+    let certificates =
+        |what, path: &Path| pem::certificates(fs::read(path)).map_err(|error| file(what, path, &error));
     let mut roots = RootCertStore::empty();
     for authority in certificates("trust", &access.trust)? {
-        roots.add(authority).map_err(|error| OperatorError::File {
-            what: "trust",
-            path: access.trust.clone(),
-            cause: error.to_string(),
-        })?;
+        roots.add(authority).map_err(|error| file("trust", &access.trust, &error))?;
     }
     let chain = certificates("certificate", &access.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&access.key).map_err(|error| OperatorError::File {
-        what: "key",
-        path: access.key.clone(),
-        cause: reason(&error),
-    })?;
+    let key = pem::private_key(fs::read(&access.key)).map_err(|error| file("key", &access.key, &error))?;
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(identity)?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
         .map_err(identity)
-}
-
-fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, OperatorError> {
-    let error = |cause: String| OperatorError::File { what, path: path.to_owned(), cause };
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(|cause| error(reason(&cause)))?
-        .collect::<Result<_, _>>()
-        .map_err(|cause| error(reason(&cause)))?;
-    if found.is_empty() { Err(error("holds no certificate in PEM form".to_owned())) } else { Ok(found) }
-}
-
-fn reason(error: &rustls::pki_types::pem::Error) -> String {
-    match error {
-        rustls::pki_types::pem::Error::Io(error) => format!("cannot be read: {error}"),
-        rustls::pki_types::pem::Error::NoItemsFound => "holds no PEM section of that kind".to_owned(),
-        other => format!("is not PEM: {other}"),
-    }
-}
-
-/// What TLS has said, wherever it is wrapped.
-fn of_tls(error: &reqwest::Error) -> Option<&rustls::Error> {
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-        let found = error.downcast_ref().or(inner.and_then(|inner| inner.downcast_ref()));
-        if found.is_some() {
-            return found;
-        }
-        next = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
-}
-
-/// The innermost causes, without the address, which is said already.
-fn chain(error: &dyn Error) -> String {
-    let mut causes = Vec::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        next = cause.source();
-    }
-    if causes.is_empty() { error.to_string() } else { causes.join(": ") }
 }
 
 #[cfg(test)]
