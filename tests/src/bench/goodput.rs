@@ -3,19 +3,14 @@
 //! The line is the proxy of the tests: datagrams are lost at random in both directions and take their time. Several of each
 //! run side by side, since one alone depends on when it loses what.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use host::intake::Nobody;
-use host::outbox::{Outbox, Priority};
-use host::store::{Commit, DataFolder, NewBatch, Store, StoreConfig};
-use host::uplink::{Origin, Uplink};
-use wire::ids::{GatewayId, InstallationId, RouteName, StampId, TenantId};
 
 use super::limits;
 use super::report::Bench;
+use super::sender::{Sender, TENANT};
 use crate::process::wait_until;
 use crate::proxy::{Faults, Proxy};
 use crate::stamp::Stamp;
@@ -39,7 +34,6 @@ const BATCH: usize = 3_000;
 /// Bytes that wait at the beginning: more than goes over the line.
 const WAITING: usize = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
-const TENANT: &str = "acme";
 
 /// Runs it.
 ///
@@ -82,51 +76,10 @@ pub fn run(bench: &mut Bench) -> Result<()> {
 fn uplink(world: &World, stamp: &Stamp, name: &str, seed: u64) -> Result<f64> {
     let proxy = Proxy::start(stamp.address, seed)?;
     proxy.set(LINE);
-    let folder = Arc::new(DataFolder::lock(&world.path().join(name))?);
-    let store = Store::open(&folder, &TenantId::new(TENANT)?, StoreConfig::default())?.store;
+    let sender = Sender::new(world, name, &world.path().join(name), (&stamp.id, proxy.address.port()))?;
     let payload = payload()?;
-    for _ in 0..WAITING / BATCH {
-        let batch = NewBatch {
-            route: RouteName::new(RouteName::TELEMETRY)?,
-            priority: Priority::Normal,
-            keep: None,
-            rows: 1,
-            payload: payload.clone(),
-        };
-        store.commit(Commit { batches: vec![batch], custody: vec![Box::new(Nobody)], ..Commit::default() });
-    }
-    store.settle();
-    let identity = world.pki.gateway(name)?;
-    let config = gateway_config::Uplink {
-        stamps: vec![gateway_config::Stamp {
-            id: StampId::new(&stamp.id)?,
-            endpoints: vec![gateway_config::Endpoint {
-                transport: gateway_config::Transport::Quic,
-                host: "localhost".into(),
-                port: proxy.address.port(),
-            }],
-            tenants: vec![TenantId::new(TENANT)?],
-        }],
-        identity: gateway_config::Identity {
-            certificate: identity.certificate,
-            key: identity.key,
-            trust: world.pki.trust(),
-        },
-        retry: backoff::Policy::upstream(),
-        window: 16 << 20,
-        look_for_quic: Duration::from_secs(600),
-        daily_budget: None,
-    };
-    let origin = Origin {
-        gateway: GatewayId::new(name)?,
-        installation: InstallationId(1),
-        software: "bench".into(),
-        budget_file: None,
-        routes_file: None,
-        follower: None,
-    };
-    let outbox: Arc<dyn Outbox> = Arc::clone(&store) as Arc<dyn Outbox>;
-    let uplink = Uplink::start(&config, &origin, &[outbox])?;
+    sender.fill((WAITING / BATCH) as u64, &payload, 1)?;
+    let uplink = sender.start()?;
     let acked = || uplink.view().status().first().map_or(0, |link| link.acked);
     wait_until("the first batch has landed", PATIENCE, || Ok(acked() > 0))
         .with_context(|| format!("{:?}", uplink.view().status()))?;
@@ -135,7 +88,7 @@ fn uplink(world: &World, stamp: &Stamp, name: &str, seed: u64) -> Result<f64> {
     let batches = acked() - before;
     let rate = batches as f64 * payload.len() as f64 / start.elapsed().as_secs_f64();
     uplink.stop()?;
-    store.close();
+    sender.store.close();
     Ok(rate)
 }
 

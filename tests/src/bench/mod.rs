@@ -12,6 +12,7 @@ pub mod measure;
 pub mod path;
 pub mod registrations;
 pub mod report;
+mod sender;
 pub mod stages;
 pub mod transport;
 

@@ -2,21 +2,17 @@
 //! the stamp's landing.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use host::intake::Nobody;
-use host::outbox::{Outbox, Priority};
-use host::store::{Commit, DataFolder, NewBatch, Store, StoreConfig};
-use host::uplink::{Origin, Uplink};
 use stamp::landing::{Arrival, Capacity, Landed, Landing, Outcome};
-use wire::ids::{GatewayId, InstallationId, RouteName, Sequence, StampId, StreamId, TenantId};
+use wire::ids::{GatewayId, InstallationId, RouteName, Sequence, StreamId, TenantId};
 use wire::message::{TenantIndex, TenantStream};
 
 use super::limits;
 use super::measure::{Clock, Rate};
 use super::report::{Bench, Line};
+use super::sender::{Sender, TENANT};
 use super::stages::Encoded;
 use crate::process::wait_until;
 use crate::world::World;
@@ -30,7 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Batches on their way to the landing's answer, as in a session's window.
 const IN_FLIGHT: u64 = 256;
 const GATEWAY: &str = "bench-gateway";
-const TENANT: &str = "acme";
 
 /// Runs both.
 ///
@@ -46,55 +41,17 @@ fn uplink(bench: &mut Bench, dir: &Path, batch: &Encoded) -> Result<()> {
     let world = World::create()?;
     let mut stamp = world.stamp("bench-stamp", &[(GATEWAY, &[TENANT])])?;
     stamp.start()?;
-    let identity = world.pki.gateway(GATEWAY)?;
-    let config = gateway_config::Uplink {
-        stamps: vec![gateway_config::Stamp {
-            id: StampId::new("bench-stamp")?,
-            endpoints: vec![gateway_config::Endpoint {
-                transport: gateway_config::Transport::Quic,
-                host: "localhost".into(),
-                port: stamp.address.port(),
-            }],
-            tenants: vec![TenantId::new(TENANT)?],
-        }],
-        identity: gateway_config::Identity {
-            certificate: identity.certificate,
-            key: identity.key,
-            trust: world.pki.trust(),
-        },
-        retry: backoff::Policy::upstream(),
-        window: 16 << 20,
-        look_for_quic: Duration::from_secs(600),
-        daily_budget: None,
-    };
-    let origin = Origin {
-        gateway: GatewayId::new(GATEWAY)?,
-        installation: InstallationId(1),
-        software: "bench".into(),
-        budget_file: None,
-        routes_file: None,
-        follower: None,
-    };
-    let folder = Arc::new(DataFolder::lock(&dir.join("uplink"))?);
-    let store = Store::open(&folder, &TenantId::new(TENANT)?, StoreConfig::default())?.store;
-    for _ in 0..BATCHES {
-        store.commit(Commit {
-            batches: vec![new_batch(batch)?],
-            custody: vec![Box::new(Nobody)],
-            ..Commit::default()
-        });
-    }
-    store.settle();
+    let sender = Sender::new(&world, GATEWAY, &dir.join("uplink"), ("bench-stamp", stamp.address.port()))?;
+    sender.fill(BATCHES, &batch.payload, batch.rows)?;
     let before = stamp.cpu()?;
     let clock = Clock::of_process()?;
-    let outbox: Arc<dyn Outbox> = Arc::clone(&store) as Arc<dyn Outbox>;
-    let uplink = Uplink::start(&config, &origin, &[outbox])?;
-    wait_until("all batches have landed", PATIENCE, || Ok(store.status().totals.batches() == 0))
+    let uplink = sender.start()?;
+    wait_until("all batches have landed", PATIENCE, || Ok(sender.store.status().totals.batches() == 0))
         .with_context(|| format!("{:?}\n{}", uplink.view().status(), stamp.log()))?;
     let rate = clock.stop(BATCHES)?;
     let receiver = Rate { cpu: stamp.cpu()? - before, ..rate };
     uplink.stop()?;
-    store.close();
+    sender.store.close();
     let limit = limits::quic_stream(dir, batch.payload.len(), LIMIT_TIME)?;
     let rows = f64::from(batch.rows);
     bench.line(
@@ -108,16 +65,6 @@ fn uplink(bench: &mut Bench, dir: &Path, batch: &Encoded) -> Result<()> {
     );
     bench.line(Line::new("stamp's side of it: receive and land", "rows", receiver.times(rows)));
     Ok(())
-}
-
-fn new_batch(batch: &Encoded) -> Result<NewBatch> {
-    Ok(NewBatch {
-        route: RouteName::new(RouteName::TELEMETRY)?,
-        priority: Priority::Normal,
-        keep: None,
-        rows: batch.rows,
-        payload: batch.payload.clone(),
-    })
 }
 
 /// The landing without network. Limit: the same bytes into a plain file with `fdatasync`.
