@@ -24,7 +24,8 @@ use rustix::time::{ClockId, clock_gettime};
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 
-/// No gateway of this version was built before (2026-11-18): nanoseconds since 1970 UTC. To be raised with each release.
+/// No gateway of this version was built before (2026-11-18): nanoseconds since 1970 UTC. Raised with each release: a test holds it
+/// against the newest date in `CHANGELOG.md`. A constant and not the time of the build, which no one could build again.
 pub const EARLIEST: i64 = 1_795_000_000 * SECOND;
 /// So far the machine's clock may be from what provisioning says. Certificates and readings are not in doubt by that.
 pub const TOLERANCE: Duration = Duration::from_secs(60);
@@ -169,6 +170,31 @@ mod tests {
     #[test]
     fn times_are_shown_as_people_write_them() {
         assert_eq!(shown_of(EARLIEST), "2026-11-18T11:06:40Z");
+    }
+
+    /// The date of the newest release of a changelog, as `## 1.2.0 - 2027-01-31`.
+    fn newest(changelog: &str) -> Option<&str> {
+        changelog
+            .lines()
+            .filter(|line| line.starts_with("## "))
+            .filter_map(|line| line.split_whitespace().next_back())
+            .find(|word| word.len() == 10 && word.split('-').all(|part| part.parse::<u32>().is_ok()))
+    }
+
+    #[test]
+    fn no_release_believes_a_time_before_the_one_it_was_made_at() {
+        assert_eq!(
+            newest("## Unreleased\n\n## 1.2.0 - 2027-01-31\n## 1.1.0 - 2026-12-24\n"),
+            Some("2027-01-31")
+        );
+        assert_eq!(newest("## Unreleased\n### 2026-12-24\n"), None);
+        if let Some(released) = newest(include_str!("../../CHANGELOG.md")) {
+            let earliest = shown_of(EARLIEST);
+            assert!(
+                *earliest >= *released,
+                "raise EARLIEST ({earliest}) to the day of the release, {released}"
+            );
+        }
     }
 
     #[test]

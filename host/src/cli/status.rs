@@ -251,7 +251,8 @@ fn uplink(uplink: &UplinkStatus, now: i64) -> String {
         let _ = writeln!(text, "  {}", sentence(link, now));
         for tenant in &link.tenants {
             if let Some(reason) = &tenant.refused {
-                let _ = writeln!(text, "    tenant {} is not taken: {reason}", tenant.tenant);
+                let (tenant, stamp) = (&tenant.tenant, &link.stamp);
+                let _ = writeln!(text, "    tenant {tenant} is not taken by stamp {stamp}: {reason}");
             }
         }
     }

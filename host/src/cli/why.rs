@@ -182,8 +182,9 @@ fn details(text: &mut String, link: &LinkStatus, now: i64) -> std::fmt::Result {
     for tenant in link.tenants.iter().filter(|tenant| tenant.refused.is_some()) {
         writeln!(
             text,
-            "  tenant {} is not taken: {}",
+            "  tenant {} is not taken by stamp {}: {}",
             tenant.tenant,
+            link.stamp,
             tenant.refused.as_deref().unwrap_or_default()
         )?;
     }

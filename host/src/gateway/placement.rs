@@ -45,6 +45,7 @@ impl Provisioning {
             policy: config.uplink.as_ref().map(|uplink| uplink.retry.clone())?,
             ledger: uplink.ledger(),
             astray: uplink.astray(),
+            network: uplink.network(),
         };
         let (operator, operated) = watch::channel(0);
         let agent = Agent::new(setup, operated);

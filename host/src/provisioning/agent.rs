@@ -3,7 +3,7 @@
 //! ```text
 //! kept ─► hand on ─► need? ──nothing──► wait for time, a stray, the operator ─► need?
 //!                      │ ask ─► keep on disk ─► hand on ─► need?
-//!                      └─ failed, or nothing new ─► the circuit: when to ask again ─► need?
+//!                      └─ failed, or nothing new ─► the circuit: when to ask again, a network that comes up ─► need?
 //! ```
 //! Invariants: what is handed on is on disk before; a failed question of whatever kind is judged by the one circuit on the
 //! uplink's ledger; an answer that changes nothing though a stamp refuses counts as a failed question: it has that stamp tried
@@ -23,9 +23,9 @@ use wire::provisioning::{Assigned, Registration};
 use super::ask::{Ask, AskError};
 use super::board::{Asking, AssignmentStatus, Board, BoardView};
 use super::kept::Known;
-use super::need::{Need, Open, need, renew_at};
+use super::need::{Because, Need, Open, need, renew_at};
 use crate::clock;
-use crate::uplink::Astray;
+use crate::uplink::{Astray, Comings};
 
 /// The time is looked at this often at least: clocks are set, machines sleep.
 const LOOK: Duration = Duration::from_secs(30);
@@ -46,6 +46,8 @@ pub struct Setup {
     pub ledger: Arc<Mutex<Ledger>>,
     /// What stamps refuse.
     pub astray: watch::Receiver<Vec<Astray>>,
+    /// Ways out that appear on this machine.
+    pub network: Comings,
 }
 
 /// What is handed on.
@@ -66,6 +68,7 @@ pub struct Agent {
     policy: Policy,
     ledger: Arc<Mutex<Ledger>>,
     astray: watch::Receiver<Vec<Astray>>,
+    network: Comings,
     board: Board,
     known: Option<Known>,
     open: Open,
@@ -81,7 +84,7 @@ impl Agent {
     /// Reads what is kept. Asks nothing yet. `operator` changes when an operator says "now".
     #[must_use]
     pub fn new(setup: Setup, operator: watch::Receiver<u64>) -> Self {
-        let Setup { ask, tenants, policy, ledger, astray } = setup;
+        let Setup { ask, tenants, policy, ledger, astray, network } = setup;
         let board = Board::default();
         board.change(|status| status.endpoint.clone_from(&ask.provisioning.endpoint));
         let known = ask.kept.load();
@@ -93,6 +96,7 @@ impl Agent {
             policy,
             ledger,
             astray,
+            network,
             board,
             known: None,
             open: Open::default(),
@@ -136,6 +140,7 @@ impl Agent {
                 continue;
             }
             self.asking(need);
+            self.network.forget();
             match self.ask.ask(need, self.known.as_ref(), self.strays()).await {
                 Ok((known, changes)) => {
                     self.answered(need);
@@ -194,13 +199,13 @@ impl Agent {
     }
 
     fn asking(&self, need: Need) {
-        let because = because(need);
+        let because = because(need, self.strays().as_ref());
         tracing::info!(endpoint = %self.ask.provisioning.endpoint, because, "asking provisioning");
         self.board.change(|status| {
             status.state = Asking::Asking;
             status.since = clock::now();
             status.until = None;
-            status.need = Some(because.to_owned());
+            status.need = Some(because);
             status.questions += 1;
         });
     }
@@ -238,12 +243,24 @@ impl Agent {
         self.tell(state, until, error, now);
         let before = files(&self.ask.provisioning);
         let mended = changed(&self.ask.provisioning, before);
-        tokio::select! {
-            () = sleep_until(self.origin, until) => return,
-            () = mended, if until.is_none() => {
-                tracing::info!("the files that prove who this gateway is have changed; asking again");
+        let waited = sleep_until(self.origin, until);
+        tokio::pin!(mended, waited);
+        loop {
+            tokio::select! {
+                () = &mut waited => return,
+                () = &mut mended, if until.is_none() => {
+                    tracing::info!("the files that prove who this gateway is have changed; asking again");
+                    break;
+                }
+                () = said_now(&mut self.operator) => break,
+                () = self.network.come(), if until.is_some() => {
+                    if self.circuit.on_event(Event::LinkUp, Moment(self.origin.elapsed())) {
+                        self.network.tried();
+                        tracing::info!("a network has come up; asking provisioning");
+                        return;
+                    }
+                }
             }
-            () = said_now(&mut self.operator) => {}
         }
         self.circuit.on_event(Event::Operator, self.now());
     }
@@ -341,11 +358,15 @@ impl Agent {
     }
 }
 
-fn because(need: Need) -> &'static str {
-    match need {
-        Need::Register(because) | Need::Assignments(because) => because.as_str(),
-        Need::Renew => "its certificate is past half of its life",
-        Need::Nothing { .. } => "",
+/// Why it is asked, for people; where a stamp is the reason, which and why.
+fn because(need: Need, stray: Option<&Astray>) -> String {
+    match (need, stray) {
+        (Need::Assignments(Because::Astray), Some(Astray { stamp, reason, .. })) => {
+            format!("stamp {stamp} has refused a tenant, or cannot be reached: {reason}")
+        }
+        (Need::Register(because) | Need::Assignments(because), _) => because.as_str().to_owned(),
+        (Need::Renew, _) => "its certificate is past half of its life".to_owned(),
+        (Need::Nothing { .. }, _) => String::new(),
     }
 }
 
@@ -382,4 +403,78 @@ async fn sleep_until(origin: Instant, until: Option<Moment>) {
 /// What is shared here is whole after each statement, even if a holder panicked.
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provisioning::Kept;
+
+    #[test]
+    fn the_stamp_that_is_the_reason_is_named() {
+        let stray = Astray {
+            stamp: "eu-1".parse().unwrap(),
+            tenants: vec!["acme".parse().unwrap()],
+            reason: "not_assigned: not on this stamp's roster".to_owned(),
+        };
+        let need = Need::Assignments(Because::Astray);
+        assert_eq!(
+            because(need, Some(&stray)),
+            "stamp eu-1 has refused a tenant, or cannot be reached: not_assigned: not on this stamp's roster"
+        );
+        assert_eq!(because(need, None), "a stamp has refused a tenant, or cannot be reached");
+        assert_eq!(because(Need::Renew, Some(&stray)), "its certificate is past half of its life");
+    }
+
+    #[tokio::test]
+    async fn a_network_that_comes_up_has_it_asked_again_before_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let trust = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let file = |name: &str, content: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            path
+        };
+        // Nobody listens there.
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let endpoint = format!("https://localhost:{}/", closed.port());
+        let (key, trust) =
+            (file("key", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="), file("ca.crt", &trust.cert.pem()));
+        let attest = Attest::Key { group: None, file: key };
+        let provisioning = Provisioning { endpoint: endpoint.clone(), trust, attest, measure: false };
+        let gateway: wire::ids::GatewayId = "g".parse().unwrap();
+        let kept = Kept::new(folder.path(), &endpoint, &gateway);
+        let (appear, appeared) = watch::channel(0);
+        let (_strays, astray) = watch::channel(Vec::new());
+        let setup = Setup {
+            ask: Ask { provisioning, gateway, software: String::new(), kept },
+            tenants: vec!["acme".parse().unwrap()],
+            // Parked at once: for minutes.
+            policy: Policy::upstream(),
+            ledger: Arc::default(),
+            astray,
+            network: Comings::new(appeared),
+        };
+        let (_operator, operated) = watch::channel(0);
+        let agent = Agent::new(setup, operated);
+        let view = agent.view();
+        let running = tokio::spawn(agent.run(async |_| {}));
+        let until = async |what: &str, is: &dyn Fn(&super::super::ProvisioningStatus) -> bool| {
+            let begun = Instant::now();
+            while !is(&view.status()) {
+                assert!(begun.elapsed() < Duration::from_secs(60), "{what}: {:#?}", view.status());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // Waits that are longer than it takes to hear of a network.
+        let waits_long = |status: &super::super::ProvisioningStatus| {
+            status.until.is_some_and(|until| until - clock::now() > 4 * SECOND)
+        };
+        until("it waits", &waits_long).await;
+        let (asked, was_to) = (view.status().questions, view.status().until.unwrap());
+        appear.send_replace(1);
+        until("it asks", &|status| status.questions > asked).await;
+        assert!(clock::now() < was_to, "before its time");
+        running.abort();
+    }
 }

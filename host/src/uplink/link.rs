@@ -21,6 +21,7 @@ use super::exchange::{self, Farewell, Subject};
 use super::identity;
 use super::locked;
 use super::memory::Memory;
+use super::network::Comings;
 use super::routes::Routes;
 use super::status::{Board, LinkState, wall_clock};
 use super::transport::{self, Connected, LinkError};
@@ -29,11 +30,6 @@ use super::transport::{self, Connected, LinkError};
 const SEND_WINDOW: usize = 4 << 20;
 /// How often the identity files are looked at while the link waits for someone to change them.
 const LOOK_AT_FILES: Duration = Duration::from_secs(15);
-/// After a way out has appeared: so long, at least and at most, until it is tried. Routes follow addresses, and who shares a
-/// switch shall not come at the same moment.
-const LINK_UP_AFTER: std::ops::Range<Duration> = Duration::from_millis(100)..Duration::from_secs(2);
-/// What a network that flaps makes try is at least so far apart.
-const LINK_UP_APART: Duration = Duration::from_secs(30);
 /// A connection is closed within this time; the stamp finds out by itself if it must.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -54,8 +50,8 @@ pub(super) struct Link {
     pub(super) stop: watch::Receiver<Option<Farewell>>,
     /// Changes when the operator says "now".
     pub(super) operator: watch::Receiver<u64>,
-    /// Changes when a way out has appeared on this machine.
-    pub(super) network: watch::Receiver<u64>,
+    /// Ways out that appear on this machine.
+    pub(super) network: Comings,
     /// What outlives the process.
     pub(super) memory: Arc<Mutex<Memory>>,
     /// Where it is told that a stamp does not serve what it was taken for.
@@ -69,20 +65,17 @@ struct Way {
     course: Course,
     /// A better connection than the one that was just ended for it.
     found: Option<(Endpoint, Connected)>,
-    /// When a way out that had appeared was last tried.
-    link_up: Option<Instant>,
 }
 
 impl Link {
     /// Runs until told to end.
     pub(super) async fn run(mut self) {
         let course = Course::new(&self.policy, &self.endpoints, self.look_for_quic, self.provisioning);
-        let mut way = Way { course, found: None, link_up: None };
+        let mut way = Way { course, found: None };
         self.recall(&mut way.course.routes);
         while self.stop.borrow_and_update().is_none() {
             let connections = self.board.connections.load(Ordering::Relaxed);
-            // What has appeared before is tried now.
-            self.network.borrow_and_update();
+            self.network.forget();
             let ended = self.attempt(&mut way).await;
             if matches!(ended, Ended::Again) || (way.found.is_some() && self.stop.borrow().is_none()) {
                 continue;
@@ -321,7 +314,6 @@ impl Link {
         let waited = sleep_until(self.origin, until);
         let mended = changed(&self.identity, before);
         tokio::pin!(waited, mended);
-        let mut link_up = None;
         loop {
             tokio::select! {
                 _ = stop.wait_for(Option::is_some) => return,
@@ -331,16 +323,9 @@ impl Link {
                     tracing::info!(stamp = %self.board.stamp(), "the identity files have changed; trying again");
                     break;
                 }
-                // Who could say so is gone only with the uplink.
-                Ok(()) = self.network.changed(), if until.is_some() && link_up.is_none() => {
-                    let soon = Instant::now() + rand::random_range(LINK_UP_AFTER);
-                    let apart = way.link_up.map_or(soon, |last| last + LINK_UP_APART);
-                    link_up = Some(soon.max(apart));
-                }
-                () = at(link_up), if link_up.is_some() => {
-                    link_up = None;
+                () = self.network.come(), if until.is_some() => {
                     if way.course.circuit.on_event(backoff::Event::LinkUp, self.now()) {
-                        way.link_up = Some(Instant::now());
+                        self.network.tried();
                         tracing::info!(stamp = %self.board.stamp(), "a network has come up; trying it");
                         return;
                     }
@@ -393,13 +378,9 @@ async fn changed(identity: &Identity, before: [Option<SystemTime>; 3]) {
     }
 }
 
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
+async fn sleep_until(origin: Instant, until: Option<Moment>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(origin + until.0).await,
         None => std::future::pending().await,
     }
-}
-
-async fn sleep_until(origin: Instant, until: Option<Moment>) {
-    at(until.map(|until| origin + until.0)).await;
 }

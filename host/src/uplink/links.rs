@@ -29,6 +29,7 @@ use super::exchange::{Farewell, Subject};
 use super::link::Link;
 use super::locked;
 use super::memory::Memory;
+use super::network::Comings;
 use super::status::{Board, LinkState, wall_clock};
 use super::target::{Target, sound};
 use super::view::{Directory, Listed};
@@ -47,7 +48,7 @@ pub(super) struct Every {
     pub(super) ledger: Arc<Mutex<Ledger>>,
     /// Time zero of the retry rules.
     pub(super) origin: Instant,
-    pub(super) network: watch::Receiver<u64>,
+    pub(super) network: Comings,
     pub(super) memory: Arc<Mutex<Memory>>,
     pub(super) strays: Strays,
     pub(super) follower: Option<Arc<dyn Follower>>,

@@ -46,6 +46,7 @@ pub use astray::Astray;
 pub use budget::BudgetStatus;
 pub use exchange::desired::Follower;
 pub use identity::IdentityError;
+pub use network::Comings;
 pub use status::{LinkState, LinkStatus, RetryStatus, TenantLink};
 pub use target::Target;
 pub use transport::LinkError;
@@ -102,6 +103,7 @@ pub struct Uplink {
     /// As last assigned.
     wanted: watch::Sender<Option<Vec<Target>>>,
     astray: watch::Receiver<Vec<Astray>>,
+    network: watch::Receiver<u64>,
     thread: JoinHandle<()>,
     ended: watch::Receiver<Option<End>>,
 }
@@ -142,7 +144,7 @@ impl Uplink {
             look_for_quic: config.look_for_quic,
             ledger: ledger.clone(),
             origin: Instant::now(),
-            network,
+            network: Comings::new(network.clone()),
             memory: Arc::new(Mutex::new(Memory::open(origin.routes_file.clone()))),
             strays,
             follower: origin.follower.clone(),
@@ -161,7 +163,7 @@ impl Uplink {
             })
             .map_err(UplinkError::Start)?;
         let view = UplinkView { directory, ledger, budget };
-        Ok(Self { view, stop, wanted, astray, thread, ended })
+        Ok(Self { view, stop, wanted, astray, network, thread, ended })
     }
 
     /// What is to be served from now on, in place of all that was before, without a restart. Does not wait; of several the
@@ -179,6 +181,12 @@ impl Uplink {
     #[must_use]
     pub fn astray(&self) -> watch::Receiver<Vec<Astray>> {
         self.astray.clone()
+    }
+
+    /// Ways out that appear on this machine, for whoever else waits for something on the network.
+    #[must_use]
+    pub fn network(&self) -> Comings {
+        Comings::new(self.network.clone())
     }
 
     /// The retry tokens of all links: whoever else retries towards the cloud spends from them too.

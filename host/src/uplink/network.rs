@@ -13,10 +13,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::ops::Range;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netlink::SocketAddrNetlink};
 use tokio::net::UnixDatagram;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Groups of rtnetlink: links; addresses and routes of IPv4 and of IPv6.
 const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
@@ -24,6 +27,60 @@ const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 const MAX_KNOWN: usize = 512;
 /// Bytes of a datagram: the kernel's own are of at most a page, or 8 KiB.
 const DATAGRAM: usize = 32 * 1024;
+/// After a way out has appeared: so long, at least and at most, until it is tried. Routes follow addresses, and who shares a
+/// switch shall not come at the same moment.
+const TRIED_AFTER: Range<Duration> = Duration::from_millis(100)..Duration::from_secs(2);
+/// What a network that flaps makes try is at least so far apart.
+const TRIED_APART: Duration = Duration::from_secs(30);
+
+/// Ways out that appear, for one who waits for something on the network.
+#[derive(Debug, Clone)]
+pub struct Comings {
+    appeared: watch::Receiver<u64>,
+    /// When one that has appeared is to be tried.
+    due: Option<Instant>,
+    tried: Option<Instant>,
+}
+
+/// When what has appeared now is to be tried.
+fn due(now: Instant, tried: Option<Instant>, after: Duration) -> Instant {
+    let soon = now + after;
+    tried.map_or(soon, |last| soon.max(last + TRIED_APART))
+}
+
+impl Comings {
+    /// Of a count that goes up with each.
+    pub(crate) fn new(appeared: watch::Receiver<u64>) -> Self {
+        Self { appeared, due: None, tried: None }
+    }
+
+    /// An attempt begins: it tries what has appeared before.
+    pub(crate) fn forget(&mut self) {
+        self.appeared.borrow_and_update();
+        self.due = None;
+    }
+
+    /// Waits until one has appeared and may be tried. What was waited so far is not lost when this is dropped.
+    pub(crate) async fn come(&mut self) {
+        let due = match self.due {
+            Some(due) => due,
+            None => {
+                if self.appeared.changed().await.is_err() {
+                    // Who could say so is gone only with the uplink.
+                    return std::future::pending().await;
+                }
+                *self.due.insert(due(Instant::now(), self.tried, rand::random_range(TRIED_AFTER)))
+            }
+        };
+        tokio::time::sleep_until(due).await;
+        self.due = None;
+    }
+
+    /// One that had appeared is tried now.
+    pub(crate) fn tried(&mut self) {
+        self.tried = Some(Instant::now());
+    }
+}
 
 /// Counts up whenever a way out has appeared. Never ends.
 pub(super) async fn watch(appeared: watch::Sender<u64>) -> Infallible {
@@ -245,6 +302,29 @@ mod tests {
         body.extend_from_slice(&flags.to_ne_bytes());
         body.extend_from_slice(&[0; 4]);
         body
+    }
+
+    #[test]
+    fn a_network_that_flaps_does_not_make_try_all_the_time() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        assert_eq!(due(now, None, second), now + second);
+        assert_eq!(due(now, Some(now), second), now + TRIED_APART);
+        assert_eq!(due(now + TRIED_APART, Some(now), second), now + TRIED_APART + second);
+    }
+
+    #[tokio::test]
+    async fn what_appears_is_tried_soon_unless_an_attempt_begins_before() {
+        let (appear, appeared) = watch::channel(0);
+        let mut comings = Comings::new(appeared);
+        let begun = Instant::now();
+        appear.send_replace(1);
+        // Whoever waits looks at other things in between.
+        while tokio::time::timeout(Duration::from_millis(20), comings.come()).await.is_err() {}
+        assert!(begun.elapsed() >= TRIED_AFTER.start);
+        appear.send_replace(2);
+        comings.forget();
+        let nothing = tokio::time::timeout(TRIED_AFTER.end, comings.come()).await;
+        assert!(nothing.is_err(), "it was tried by that");
     }
 
     #[test]
