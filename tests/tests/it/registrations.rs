@@ -23,7 +23,7 @@ use wire::provisioning::{Latency, Registration};
 use crate::site::seed;
 
 /// Registrations on their way at once; the others wait for one to come back. Each has a connection.
-const IN_FLIGHT: usize = 2_000;
+const IN_FLIGHT: usize = 3_000;
 /// Every so many-th gateway registers twice at the same time, as one whose first answer was lost.
 const TWICE: usize = 20;
 /// Longest wait of one registration, with all its returns.
@@ -187,7 +187,7 @@ async fn all_at_once(crowd: &Arc<Crowd>, all: Vec<Coming>) -> HashMap<String, Re
 
 /// Files and connections for everybody; where the system does not allow it, as many as it does.
 fn allow_connections() {
-    let limit = format!("--nofile={}:", 4 * IN_FLIGHT);
+    let limit = format!("--nofile={}:", 6 * IN_FLIGHT);
     let _ = Command::new("prlimit").args(["--pid", &std::process::id().to_string(), &limit]).output();
 }
 
