@@ -156,7 +156,9 @@ impl Books<'_> {
         let back = rollouts::ways_back(self.db, tenant)?.into_iter().find(|(_, before, _)| *before == id);
         Ok(back.map(|(ring, _, rollout)| {
             let ring = word(&ring);
-            format!("ring {ring} of tenant {tenant} would go back to it from what rollout {rollout} has brought")
+            format!(
+                "ring {ring} of tenant {tenant} would go back to it from what rollout {rollout} has brought"
+            )
         }))
     }
 

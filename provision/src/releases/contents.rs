@@ -316,7 +316,8 @@ mod tests {
         assert_eq!(contents.renew(Digest([1; 32])).await.unwrap(), None);
         contents.keep(b"sent again").await.unwrap();
         let before = contents.stored.load(Ordering::Relaxed);
-        let sweep = async |now| contents.sweep(now, async || Ok::<_, io::Error>([named].into())).await.unwrap();
+        let sweep =
+            async |now| contents.sweep(now, async || Ok::<_, io::Error>([named].into())).await.unwrap();
         assert_eq!(sweep(SystemTime::now()).await, Swept { contents: 1, bytes: 9 });
         assert_eq!(contents.size(forgotten).await.unwrap(), None);
         assert_eq!(contents.stored.load(Ordering::Relaxed), before - 9, "there is room again");
