@@ -71,8 +71,7 @@ async fn receipts_come_from_the_stamp_itself_are_bounded_and_outlive_it() {
     let told = || vec![loss(1, "quota"), deletion(4, 2)];
     assert_eq!(tell(&own, &origin, Some(0), told()).await, Ok(4));
     site.kill_and_restart();
-    let (ops, own) =
-        (site.client(Some(&site.ca.issue("ops"))), site.client(Some(&site.ca.issue(&origin))));
+    let (ops, own) = (site.client(Some(&site.ca.issue("ops"))), site.client(Some(&site.ca.issue(&origin))));
     assert_eq!(tell(&own, &origin, None, vec![]).await, Ok(4));
     assert_eq!(tell(&own, &origin, Some(0), told()).await, Ok(4));
     // What cannot be, and who is not this stamp.

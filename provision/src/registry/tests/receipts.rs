@@ -28,9 +28,9 @@ impl Site {
     }
 
     async fn fences(&self, epoch: u64) {
-        let told = self.registry.change(move |books| {
-            books.fenced(&to("eu-1"), (&gateway("g1"), &acme()), epoch, &landed(7))
-        });
+        let told = self
+            .registry
+            .change(move |books| books.fenced(&to("eu-1"), (&gateway("g1"), &acme()), epoch, &landed(7)));
         told.await.unwrap();
     }
 
@@ -77,9 +77,8 @@ async fn a_copy_goes_when_the_move_is_complete_and_however_often_that_is_asked()
     assert!(lines.iter().any(|(_, line)| line.contains("then its copy there is deleted")), "{lines:?}");
     // It comes back: what is there is its own again.
     site.begin(moving("g1", "acme", "eu-1")).await.unwrap();
-    let told = site
-        .registry
-        .change(|books| books.fenced(&to("eu-2"), (&gateway("g1"), &acme()), 3, &landed(9)));
+    let told =
+        site.registry.change(|books| books.fenced(&to("eu-2"), (&gateway("g1"), &acme()), 3, &landed(9)));
     assert!(told.await.unwrap().is_some());
     assert_eq!(site.copy_left(2).await, CopyPolicy::Keep);
 }
@@ -112,7 +111,11 @@ async fn receipts_are_kept_once_in_order_without_gaps_and_over_logs_that_begin_a
     // The answer was lost.
     assert_eq!(site.tells("eu-1", log, 0, vec![loss(1, 1, 2), loss(3, 5, 5)]).await, taken(3));
     assert_eq!(site.kept(Filter::default()).await.len(), 2);
-    assert_eq!(site.tells("eu-1", log, 9, vec![loss(10, 8, 8)]).await, taken(3), "what is between is missing");
+    assert_eq!(
+        site.tells("eu-1", log, 9, vec![loss(10, 8, 8)]).await,
+        taken(3),
+        "what is between is missing"
+    );
     let site = site.reopen();
     // One has grown.
     assert_eq!(site.tells("eu-1", log, 3, vec![loss(4, 4, 6)]).await, taken(4));
