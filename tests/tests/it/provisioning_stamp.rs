@@ -244,3 +244,27 @@ async fn a_forged_service_and_another_stamps_certificate_are_refused_and_logged(
     assert_eq!(answer(&intruder, &world, "edge-1", 1).await, Err(RefusalReason::NotYet));
     intruder.terminate().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trust_that_is_mended_ends_the_wait_after_an_untrusted_certificate_with_and_without_an_operators_word()
+ {
+    let world = World::create().unwrap();
+    let service = start(&world).await;
+    let strange = Pki::create(&world.path().join("strange")).unwrap();
+    for (id, word) in [("a", true), ("b", false)] {
+        let trust = world.path().join(format!("{id}-trusts.crt"));
+        std::fs::copy(strange.trust(), &trust).unwrap();
+        let mut stamp = world.stamp(id, &[]).unwrap();
+        stamp.follow(&service.endpoint(), &trust).unwrap();
+        stamp.start().unwrap();
+        // Who follows the roster and who follows what is desired both wait for minutes now.
+        wait_log(&stamp, "not to be trusted", 2);
+        std::fs::copy(world.pki.trust(), &trust).unwrap();
+        if word {
+            ask_now(&mut stamp);
+        }
+        wait_log(&stamp, "provisioning answers", 1);
+        wait_log(&stamp, "desired states followed", 1);
+        stamp.terminate().unwrap();
+    }
+}
