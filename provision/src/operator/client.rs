@@ -243,7 +243,7 @@ async fn answered(request: RequestBuilder) -> Result<Vec<u8>, Failure> {
 
 /// The causes, without the address, which is said already.
 fn failed(error: &reqwest::Error) -> Failure {
-    let cause = error.source().map_or_else(|| error.to_string(), |cause| causes(cause));
+    let cause = error.source().map_or_else(|| error.to_string(), causes);
     match caused_by(error) {
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) => {
             Failure::Untrusted(cause)
