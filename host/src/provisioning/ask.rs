@@ -130,7 +130,9 @@ impl Ask {
     /// Proves who we are. Where the service wants stamps measured first, that is done in between.
     async fn register(&self, request: &Bytes) -> Result<Registration, AskError> {
         match self.register_with(request, Vec::new()).await {
-            Err(AskError::Call(CallError::Failed(Failure::Pending(pending)))) if !pending.measure.is_empty() => {
+            Err(AskError::Call(CallError::Failed(Failure::Pending(pending))))
+                if !pending.measure.is_empty() =>
+            {
                 let latencies = measure(pending.measure).await;
                 self.register_with(request, latencies).await
             }
