@@ -103,6 +103,76 @@ fn a_gateway_goes_from_test_to_production_in_five_steps_and_no_test_data_comes_a
     assert!(status.contains("moved: not carried"), "{status}");
 }
 
+/// Receipts as provisioning lists them.
+fn receipts(cloud: &Cloud, filter: &[&str]) -> Vec<Value> {
+    let listed =
+        cloud.operator.ask(&[&["receipt", "list", "--gateway", "edge-1"][..], filter].concat()).unwrap();
+    listed["items"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_copy_that_is_to_go_goes_over_sigkills_and_its_receipts_outlive_the_stamp() {
+    let mut cloud = Cloud::start().unwrap();
+    cloud.add_stamp("test-1", "test", 100, &[]).unwrap();
+    cloud.add_stamp("prod-1", "production", 100, &[]).unwrap();
+    cloud.add_tenant("acme", &[]).unwrap();
+    cloud.enrol("lines", "test", &["acme=10"]).unwrap();
+    cloud.add_gateway("edge-1", "lines", &["acme"]).unwrap();
+    cloud.wait_at("edge-1", "acme", "test-1").unwrap();
+    let load = load(&mut cloud, "edge-1", "acme", 400.0);
+    wait_rows(cloud.stamp("test-1").unwrap(), 2_000);
+    cloud.stamp("test-1").unwrap().kill().unwrap();
+    let waiting = || Ok(cloud.gateways[0].tenant("acme")?.outbox.rows > 200);
+    wait_until("test data waits at the gateway", PATIENCE, waiting).unwrap();
+    let operation = cloud.operate(&["promote", "edge-1", "--to", "production", "--copy", "delete"]).unwrap();
+    // It is killed again and again, wherever it is by then, until all of its copy is gone.
+    let fence = |stamp: &Stamp| -> Value {
+        let output = stamp.cli("status", &["--json"]).unwrap();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["fences"][0].take()
+    };
+    let mut pause = 20;
+    let gone = wait_until("the copy is gone", PATIENCE, || {
+        let stamp = cloud.stamp("test-1")?;
+        stamp.start()?;
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+        stamp.kill()?;
+        pause += 40;
+        Ok(fence(stamp)["copy_done"] == true)
+    });
+    assert!(gone.is_ok(), "{gone:?}\n{}", cloud.stamps[0].log());
+    cloud.stamp("test-1").unwrap().start().unwrap();
+    cloud.wait_operation(operation).unwrap();
+    cloud.wait_at("edge-1", "acme", "prod-1").unwrap();
+    wait_rows(cloud.stamp("prod-1").unwrap(), 300);
+    drop(load.finish().unwrap());
+    let deleted = || Ok(!receipts(&cloud, &["--kind", "deletion"]).is_empty());
+    let told = wait_until("the deletion is known", PATIENCE, deleted);
+    assert!(told.is_ok(), "{}\n{}", cloud.stamps[0].log(), cloud.provision.log());
+    let lost = || Ok(!receipts(&cloud, &["--kind", "loss", "--stamp", "prod-1"]).is_empty());
+    let told = wait_until("what was given up is known", PATIENCE, lost);
+    assert!(told.is_ok(), "{}\n{}", cloud.stamps[1].log(), cloud.provision.log());
+    assert_eq!(cloud.stamps[0].landed().unwrap().count(), 0);
+
+    // The stamp is lost for good, and provisioning killed: what they said stays.
+    cloud.stamp("test-1").unwrap().kill().unwrap();
+    cloud.operator.run(&["stamp", "lost", "test-1", "--yes"]).unwrap();
+    cloud.operator.run(&["stamp", "remove", "test-1"]).unwrap();
+    cloud.provision.kill().unwrap();
+    cloud.provision.start().unwrap();
+    let deletions = receipts(&cloud, &["--tenant", "acme", "--kind", "deletion"]);
+    assert_eq!(deletions.len(), 1, "{deletions:#?}");
+    let deletion = &deletions[0];
+    assert_eq!((&deletion["stamp"], &deletion["operation"]), (&"test-1".into(), &operation.into()));
+    assert!(deletion["rows"].as_u64().unwrap() >= 2_000, "{deletion:#}");
+    let shown = cloud.operator.ask(&["operation", "show", &operation.to_string()]).unwrap();
+    assert_eq!((&shown["receipts"], &shown["operation"]["task"]["copy"]), (&1.into(), &"delete".into()));
+    let given_up = receipts(&cloud, &["--kind", "loss"]);
+    assert!(
+        given_up.iter().any(|loss| loss["reason"].as_str().unwrap().contains("moved: not carried")),
+        "{given_up:#?}"
+    );
+}
+
 #[test]
 fn stamps_and_gateways_go_on_while_provisioning_is_away_and_a_new_gateway_waits_for_it() {
     let mut cloud = Cloud::start().unwrap();
