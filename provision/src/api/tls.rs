@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+
+use wire::pem::{self, PemError};
 
 use crate::config::KeyPairFiles;
 
@@ -33,6 +34,12 @@ pub enum TlsError {
     Unusable(String),
 }
 
+impl TlsError {
+    fn of(what: &'static str, path: &Path, error: &PemError) -> Self {
+        Self::File { what, path: path.to_owned(), cause: error.to_string() }
+    }
+}
+
 /// The server's side of TLS 1.3.
 ///
 /// # Errors
@@ -40,11 +47,8 @@ pub enum TlsError {
 pub fn server(identity: &KeyPairFiles) -> Result<ServerConfig, TlsError> {
     let unusable = |error: rustls::Error| TlsError::Unusable(error.to_string());
     let chain = certificates("provision.identity.certificate", &identity.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(|error| TlsError::File {
-        what: "provision.identity.key",
-        path: identity.key.clone(),
-        cause: reason(&error),
-    })?;
+    let key = pem::private_key(std::fs::read(&identity.key))
+        .map_err(|error| TlsError::of("provision.identity.key", &identity.key, &error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(AnyCertificate(Arc::clone(&provider)));
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -62,20 +66,7 @@ pub(super) fn certificates(
     what: &'static str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let error = |cause: String| TlsError::File { what, path: path.to_owned(), cause };
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(|cause| error(reason(&cause)))?
-        .collect::<Result<_, _>>()
-        .map_err(|cause| error(reason(&cause)))?;
-    if found.is_empty() { Err(error("holds no certificate in PEM form".to_owned())) } else { Ok(found) }
-}
-
-fn reason(error: &rustls::pki_types::pem::Error) -> String {
-    match error {
-        rustls::pki_types::pem::Error::Io(error) => format!("cannot be read: {error}"),
-        rustls::pki_types::pem::Error::NoItemsFound => "holds no PEM section of that kind".to_owned(),
-        other => format!("is not PEM: {other}"),
-    }
+    pem::certificates(std::fs::read(path)).map_err(|error| TlsError::of(what, path, &error))
 }
 
 /// Takes any certificate, and makes sure that the client has its key.

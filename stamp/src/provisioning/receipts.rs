@@ -58,22 +58,25 @@ impl Teller {
         }
     }
 
-    /// Waits for receipts, unless provisioning is yet to be asked what it has, and tells them.
+    /// Asks provisioning what it has, unless that is known, and tells it what it has not. Ends when it has answered: a wait for
+    /// receipts is no success, and earns no retry.
     async fn round(&mut self, known: &mut Option<u64>, stands: bool) -> Result<(), TellError> {
         if !stands {
             *known = None;
         }
-        if known.is_some() {
-            tokio::select! {
-                () = self.landing.receipts_came() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-                Ok(()) = self.went_back.changed() => *known = None,
-            }
-        }
+        let mut answered = false;
         loop {
             let page = self.landing.receipts(*known).await?;
             if known.is_some() && page.receipts.is_empty() {
-                return Ok(());
+                if answered {
+                    return Ok(());
+                }
+                tokio::select! {
+                    () = self.landing.receipts_came() => {}
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                    Ok(()) = self.went_back.changed() => *known = None,
+                }
+                continue;
             }
             let up_to = self.client.receipts(&page).await?.up_to;
             if !page.receipts.is_empty() {
@@ -84,6 +87,7 @@ impl Teller {
                 info!(receipts = page.receipts.len(), up_to, "provisioning has receipts");
             }
             *known = Some(up_to);
+            answered = true;
         }
     }
 }
