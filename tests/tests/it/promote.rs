@@ -110,6 +110,60 @@ fn receipts(cloud: &Cloud, filter: &[&str]) -> Vec<Value> {
     listed["items"].as_array().unwrap().clone()
 }
 
+/// Kills a stamp again and again, wherever it is by then, until what becomes of its one copy is done. It runs after that.
+fn kill_until_done(cloud: &mut Cloud, id: &str) {
+    let mut pause = 20;
+    let done = wait_until("the copy is dealt with", PATIENCE, || {
+        let stamp = cloud.stamp(id)?;
+        stamp.start()?;
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+        stamp.kill()?;
+        pause += 40;
+        let status: Value = serde_json::from_slice(&stamp.cli("status", &["--json"])?.stdout)?;
+        Ok(status["fences"][0]["copy_done"] == true)
+    });
+    let stamp = cloud.stamp(id).unwrap();
+    assert!(done.is_ok(), "{done:?}\n{}", stamp.log());
+    stamp.start().unwrap();
+}
+
+#[test]
+fn a_copy_that_is_to_be_exported_is_whole_over_sigkills_and_stays() {
+    let mut cloud = Cloud::start().unwrap();
+    cloud.add_stamp("prod-1", "production", 100, &[]).unwrap();
+    cloud.add_tenant("acme", &[]).unwrap();
+    cloud.enrol("lines", "production", &["acme=10"]).unwrap();
+    cloud.add_gateway("edge-1", "lines", &["acme"]).unwrap();
+    cloud.wait_at("edge-1", "acme", "prod-1").unwrap();
+    let load = load(&mut cloud, "edge-1", "acme", 400.0);
+    wait_rows(cloud.stamp("prod-1").unwrap(), 2_000);
+    cloud.add_stamp("prod-2", "production", 100, &[]).unwrap();
+    cloud.stamp("prod-1").unwrap().kill().unwrap();
+    let to = ["move", "gateway", "edge-1", "--tenant", "acme", "--to", "prod-2", "--copy", "export"];
+    let operation = cloud.operate(&to).unwrap();
+    kill_until_done(&mut cloud, "prod-1");
+    cloud.wait_operation(operation).unwrap();
+    drop(load.finish().unwrap());
+    let told = || Ok(!receipts(&cloud, &["--kind", "export"]).is_empty());
+    let told = wait_until("the export is known", PATIENCE, told);
+    assert!(told.is_ok(), "{}\n{}", cloud.stamps[0].log(), cloud.provision.log());
+    let exports = receipts(&cloud, &["--kind", "export"]);
+    assert_eq!(exports.len(), 1, "{exports:#?}");
+
+    let stamp = &cloud.stamps[0];
+    let folder = stamp.config.with_file_name("prod-1").join("departed/edge-1");
+    let files: Vec<_> = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(files, ["acme-2.csv"], "and nothing that did not become whole");
+    let bytes = fs::read(folder.join("acme-2.csv")).unwrap();
+    let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+    let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let lines = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+    let export = &exports[0];
+    assert_eq!(export["rows"].as_u64(), Some(lines - 1), "all but the header: {export:#}");
+    assert!(export.to_string().contains(&digest), "{digest}: {export:#}");
+    assert_eq!(stamp.landed().unwrap().count() as u64, lines - 1, "the copy stays");
+}
+
 #[test]
 fn a_copy_that_is_to_go_goes_over_sigkills_and_its_receipts_outlive_the_stamp() {
     let mut cloud = Cloud::start().unwrap();
@@ -125,22 +179,7 @@ fn a_copy_that_is_to_go_goes_over_sigkills_and_its_receipts_outlive_the_stamp() 
     let waiting = || Ok(cloud.gateways[0].tenant("acme")?.outbox.rows > 200);
     wait_until("test data waits at the gateway", PATIENCE, waiting).unwrap();
     let operation = cloud.operate(&["promote", "edge-1", "--to", "production", "--copy", "delete"]).unwrap();
-    // It is killed again and again, wherever it is by then, until all of its copy is gone.
-    let fence = |stamp: &Stamp| -> Value {
-        let output = stamp.cli("status", &["--json"]).unwrap();
-        serde_json::from_slice::<Value>(&output.stdout).unwrap()["fences"][0].take()
-    };
-    let mut pause = 20;
-    let gone = wait_until("the copy is gone", PATIENCE, || {
-        let stamp = cloud.stamp("test-1")?;
-        stamp.start()?;
-        std::thread::sleep(std::time::Duration::from_millis(pause));
-        stamp.kill()?;
-        pause += 40;
-        Ok(fence(stamp)["copy_done"] == true)
-    });
-    assert!(gone.is_ok(), "{gone:?}\n{}", cloud.stamps[0].log());
-    cloud.stamp("test-1").unwrap().start().unwrap();
+    kill_until_done(&mut cloud, "test-1");
     cloud.wait_operation(operation).unwrap();
     cloud.wait_at("edge-1", "acme", "prod-1").unwrap();
     wait_rows(cloud.stamp("prod-1").unwrap(), 300);

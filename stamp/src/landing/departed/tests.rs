@@ -2,11 +2,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use wire::ids::{GatewayId, StreamId};
+use wire::ids::{Digest, GatewayId, StreamId};
 use wire::provisioning::{CopyPolicy, Fenced};
 
 use super::super::tests::{ACME, CAPACITY, arrival, batch, comes, goes, land, set};
-use super::super::{Answer, Arrival, Landing, Lane, Outcome, Reader, Selection, StreamKey, Writer};
+use super::super::{
+    Answer, Arrival, Copies, Export, Landing, Lane, Outcome, Reader, Selection, StreamKey, Writer,
+};
 use super::*;
 
 const SECRET: &[u8] = b"what nobody is to read any more";
@@ -170,6 +172,28 @@ async fn copies_are_deleted_by_themselves_when_they_have_been_gone_for_long_enou
     let deletions = eraser.delete_departed_before(6, now, &|| true).unwrap();
     assert_eq!(deletions.iter().map(|deletion| deletion.batches).collect::<Vec<_>>(), [3]);
     assert_eq!(eraser.delete_departed_before(6, now, &|| true).unwrap(), [], "once");
+}
+
+#[tokio::test]
+async fn an_export_counts_only_while_the_tenant_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (landing, _writer, ..) = landed(folder.path(), 3, 0).await;
+    landing.hand_over(vec![goes(2)]).await.unwrap();
+    let mut copies = Copies::open(folder.path()).unwrap();
+    assert_eq!(copies.due(None).unwrap(), [], "provisioning has not said what is to become of it");
+    let fenced = landing.standing().await.unwrap().untold.remove(0);
+    landing.told(&fenced, CopyPolicy::Export).await.unwrap();
+    landing.standing().await.unwrap();
+    let due = copies.due(None).unwrap();
+    assert_eq!((due.len(), due[0].epoch, due[0].policy), (1, 2, CopyPolicy::Export));
+    copies.failed(&due[0], "no room").unwrap();
+    assert_eq!(copies.due(None).unwrap(), due, "it is tried again");
+    landing.hand_over(vec![comes(3, &[])]).await.unwrap();
+    landing.standing().await.unwrap();
+    let export = Export { batches: 3, rows: 9, bytes: 1, file: "f".to_owned(), sha256: Digest([7; 32]) };
+    assert!(!copies.exported(&due[0], &export, 78).unwrap(), "it has come back");
+    assert_eq!(copies.due(None).unwrap(), []);
+    assert_eq!(Reader::open(folder.path()).unwrap().status().unwrap().exports, []);
 }
 
 #[test]
