@@ -244,7 +244,9 @@ fn stamps_and_gateways_go_on_while_provisioning_is_away_and_a_new_gateway_waits_
         Ok(known.cause.is_some() && gateway.tenant("globex")?.outbox.rows > 100)
     };
     wait_until("the newcomer keeps its data and says why", PATIENCE, stored).unwrap();
-    assert_eq!(rows(&cloud.stamps[0]), cloud.stamps[0].landed().unwrap().count() as u64);
+    // In this order: rows go on landing.
+    let counted = rows(&cloud.stamps[0]);
+    assert!(counted > 150 && counted <= cloud.stamps[0].landed().unwrap().count() as u64, "{counted}");
 
     cloud.provision.start().unwrap();
     let told = cloud.gateway("edge-2").unwrap().cli("retry-now", &[]).unwrap();
